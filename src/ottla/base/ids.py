@@ -1,0 +1,54 @@
+"""Ids and units: the distinct kinds of numbers and names that must not be mixed up.
+
+NewTypes cost nothing at run time; mypy keeps an offset from being used as a file position.
+A topic id or directory id stays the 16 bytes it is on the wire: `id_text` is Kafka's way to
+print one (22 characters of unpadded base64url).
+"""
+
+import base64
+import binascii
+from typing import NamedTuple, NewType
+
+Offset = NewType("Offset", int)
+"""Number of a record in its partition, from 0."""
+Position = NewType("Position", int)
+"""Byte position in a segment's .log file."""
+Timestamp = NewType("Timestamp", int)
+"""Milliseconds since the Unix epoch; -1 where there is none."""
+LeaderEpoch = NewType("LeaderEpoch", int)
+PartitionIndex = NewType("PartitionIndex", int)
+NodeId = NewType("NodeId", int)
+ProducerId = NewType("ProducerId", int)
+ProducerEpoch = NewType("ProducerEpoch", int)
+Uuid = NewType("Uuid", bytes)
+"""Sixteen bytes: a topic id, a directory id, a cluster id before it is printed."""
+
+NO_OFFSET = Offset(-1)
+NO_TIMESTAMP = Timestamp(-1)
+NO_LEADER_EPOCH = LeaderEpoch(-1)
+NO_PRODUCER_ID = ProducerId(-1)
+ZERO_UUID = Uuid(bytes(16))
+
+
+class TopicPartition(NamedTuple):
+    topic: str
+    partition: PartitionIndex
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+
+def id_text(uuid: Uuid) -> str:
+    """Kafka's text of an id: base64url without padding, 22 characters."""
+    return base64.urlsafe_b64encode(uuid).rstrip(b"=").decode()
+
+
+def id_of_text(text: str) -> Uuid:
+    """The id behind `id_text`; ValueError if `text` is not one."""
+    try:
+        uuid = base64.b64decode(text + "==", altchars=b"-_", validate=True)
+    except (binascii.Error, UnicodeEncodeError) as error:
+        raise ValueError(f"not an id: {text!r}") from error
+    if len(uuid) != 16:
+        raise ValueError(f"not an id of 16 bytes: {text!r}")
+    return Uuid(uuid)

@@ -1,0 +1,32 @@
+"""Caps on everything whose size or count somebody else chooses, and how they relate.
+
+What is here is not configuration: these bounds hold whatever a config says. Numbers are bytes
+unless the name says otherwise.
+"""
+
+from typing import Final
+
+from ottla.base.errors import check
+
+SCRATCH_BYTES: Final = 1 << 20
+"""Receive buffer that all connections of a node share."""
+FRAME_UNAUTHENTICATED_BYTES: Final = 512 * 1024
+"""Largest frame before authentication (Kafka: sasl.server.max.receive.size)."""
+FRAME_MIN_BYTES: Final = 8
+"""Smallest request: api key, api version, correlation id."""
+CONNECTION_OUTPUT_BYTES: Final = 64 << 20
+"""Replies that may wait for one reader; a connection past it is not read until they drain."""
+CONNECTION_IN_FLIGHT_COUNT: Final = 1_000
+"""Requests of one connection whose replies are parked; past it the connection is not read."""
+TOPIC_NAME_CHARS: Final = 249
+CLIENT_TEXT_LOG_CHARS: Final = 200
+"""How much of a text that a client sent a log line may show."""
+DECOMPRESSED_BYTES: Final = 64 << 20
+"""Most that one compressed batch may unpack to, where the topic sets no tighter bound."""
+PARTITIONS_PER_REQUEST: Final = 10_000
+"""Partitions that one CreateTopics or CreatePartitions request may ask for."""
+PRODUCERS_PER_PARTITION: Final = 100_000
+"""Idempotent producers remembered by one partition; past it the longest idle one goes."""
+
+check(FRAME_MIN_BYTES < FRAME_UNAUTHENTICATED_BYTES <= SCRATCH_BYTES, "frame caps")
+check(SCRATCH_BYTES <= CONNECTION_OUTPUT_BYTES, "output cap")

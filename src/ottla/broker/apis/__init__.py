@@ -1,0 +1,2 @@
+"""One module per API key: what the broker answers to it.
+"""

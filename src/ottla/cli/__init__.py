@@ -1,0 +1,4 @@
+"""The ottla command.
+
+Floor 6.
+"""

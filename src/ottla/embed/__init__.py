@@ -1,0 +1,4 @@
+"""A broker in the caller's own process.
+
+Floor 6.
+"""

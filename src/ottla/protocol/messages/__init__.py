@@ -1,0 +1,2 @@
+"""One module per API key, holding its request and its response.
+"""
