@@ -1,0 +1,95 @@
+"""Apache Kafka's own tools as a peer under test: their jars from Maven, in a cache.
+
+The jars land once in ~/.cache/ottla/kafka-VERSION/libs; an `ok` file beside them says that the
+download was complete. `./dev test` runs this module before pytest, so that no test waits for
+the download. Where Java or Maven is missing nothing happens, and the tests that need Java skip:
+they call `require_classpath()`.
+"""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+VERSION: Final = "4.3.1"
+HOME: Final = (
+    Path(os.environ.get("OTTLA_CACHE", "~/.cache/ottla")).expanduser() / f"kafka-{VERSION}"
+)
+ARTIFACTS: Final = (
+    f"org.apache.kafka:kafka_2.13:{VERSION}",
+    f"org.apache.kafka:kafka-tools:{VERSION}",
+    "org.slf4j:slf4j-simple:1.7.36",
+)
+DOWNLOAD_TIMEOUT_S: Final = 600
+
+
+class Unavailable(Exception):
+    """Why the jars cannot be had here."""
+
+
+def classpath() -> str:
+    """The class path of Kafka's jars, fetched if need be; Unavailable if that cannot be."""
+    if not shutil.which("java"):
+        raise Unavailable("java is not installed")
+    if not (HOME / "ok").exists():
+        download()
+    return f"{HOME}/libs/*"
+
+
+def require_classpath() -> str:
+    """`classpath()` for a test, which skips with the reason where there is none."""
+    import pytest
+
+    try:
+        return classpath()
+    except Unavailable as reason:
+        pytest.skip(f"Kafka's Java tools: {reason}")
+
+
+def download() -> None:
+    if not shutil.which("mvn"):
+        raise Unavailable("mvn is not installed, and the jars are not in the cache")
+    HOME.mkdir(parents=True, exist_ok=True)
+    with (HOME / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (HOME / "ok").exists():
+            return
+        (HOME / "pom.xml").write_text(pom())
+        command = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=libs"]
+        try:
+            done = subprocess.run(
+                command, cwd=HOME, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT_S
+            )
+        except subprocess.TimeoutExpired:
+            raise Unavailable(f"mvn took longer than {DOWNLOAD_TIMEOUT_S} s") from None
+        if done.returncode:
+            lines = (done.stdout + done.stderr).strip().splitlines() or ["no output"]
+            raise Unavailable(f"mvn failed: {lines[0]}")
+        (HOME / "ok").touch()
+
+
+def pom() -> str:
+    """A Maven project that is nothing but its dependencies."""
+    rows = []
+    for artifact in ARTIFACTS:
+        group, name, version = artifact.split(":")
+        rows.append(
+            f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId>"
+            f"<version>{version}</version></dependency>"
+        )
+    return (
+        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
+        "<groupId>ottla</groupId><artifactId>kafka-tools-under-test</artifactId>"
+        "<version>1</version><packaging>pom</packaging>"
+        f"<dependencies>{''.join(rows)}</dependencies></project>\n"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        classpath()
+    except Unavailable as reason:
+        print(f"Kafka's Java tools: {reason}; their tests will skip", file=sys.stderr)
