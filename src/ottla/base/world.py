@@ -176,12 +176,29 @@ class Listener(Protocol):
         """Accept no more; connections that are open stay."""
 
 
+class ListenCaps(NamedTuple):
+    """What a listener allows of its peers; None is no cap. Counts are over the whole node."""
+
+    max_connections: int | None = None
+    max_connections_per_ip: int | None = None
+    max_idle_ms: int | None = None
+
+
+NO_CAPS = ListenCaps()
+
+
 class Network(Protocol):
     def listen(
-        self, host: str, port: int, accept: Callable[[Connection], Handler | None]
+        self,
+        host: str,
+        port: int,
+        accept: Callable[[Connection], Handler | None],
+        *,
+        caps: ListenCaps = NO_CAPS,
     ) -> Listener:
         """Accept on `host:port` (port 0: a free one). `accept` makes the handler of each new
-        connection, or None to close it at once."""
+        connection, or None to close it at once. At `max_connections` new ones wait in the
+        kernel's queue; one too many from an address, and one idle too long, are closed."""
 
     async def connect(
         self, host: str, port: int, handler: Callable[[Connection], Handler]
