@@ -26,10 +26,16 @@ import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from crc32c import crc32c
+
 from ottla.base.world import Bytes
 
 HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 HEADER_BYTES: Final = 61
+PLACE: Final = struct.Struct(">qii")
+"""What a broker writes of a header: base offset, length (unchanged), leader epoch."""
+CRC: Final = struct.Struct(">I")
+CRC_AT: Final = 17
 LENGTH_OVERHEAD: Final = 12
 """Bytes of a batch that its length field does not count."""
 CRC_START: Final = 21
@@ -114,3 +120,24 @@ def iterate_headers(view: Bytes) -> Iterator[tuple[int, BatchHeader]]:
             return
         yield at, header
         at += size
+
+
+def place_batch(
+    view: bytearray | memoryview,
+    header: BatchHeader,
+    base_offset: int,
+    leader_epoch: int,
+    at: int = 0,
+) -> None:
+    """Give the batch at `at`, whose header this is, its offset and epoch. The CRC stays true."""
+    PLACE.pack_into(view, at, base_offset, header.batch_length, leader_epoch)
+
+
+def batch_crc(view: Bytes, at: int, size_bytes: int) -> int:
+    """CRC-32C of the batch of that size at `at`, to compare with its header's."""
+    return crc32c(memoryview(view)[at + CRC_START : at + size_bytes])
+
+
+def seal_batch(view: bytearray | memoryview) -> None:
+    """Write the CRC that one whole batch, which fills `view`, must have."""
+    CRC.pack_into(view, CRC_AT, batch_crc(view, 0, len(view)))
