@@ -1,0 +1,105 @@
+"""What all connections of a node share: one scratch buffer, one end of the turn, one idle sweep.
+
+Scratch. Everything is received into it first. It is in use only within one call of `received`,
+so all connections can share it, and an idle one owns no buffer.
+
+End of a turn. A connection that got something to send outside its own reading puts itself on
+the `dirty` list; the first one schedules `flush` behind what is ready in this turn. So replies
+that one flush round released leave in one write for each connection.
+
+Idle sweep. A connection stamps itself with `now` when it reads or writes: an attribute copied,
+no clock read. `now` is the time of the latest sweep, so true activity is younger than the stamp
+by less than one period; a period is an eighth of the shortest idle time. One timer for all,
+and none where nobody asked for an idle time.
+
+Places. Who waits for a connection to go (a listener at its cap or out of descriptors) leaves a
+call in `vacancies`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from ottla.base.limits import SCRATCH_BYTES
+
+if TYPE_CHECKING:
+    from ottla.host.connection import HostConnection
+
+_SWEEPS_PER_IDLE_TIME: Final = 8
+
+
+class Hub:
+    __slots__ = (
+        "_dirty",
+        "_period",
+        "_timer",
+        "accepted_from",
+        "connections",
+        "loop",
+        "now",
+        "scratch",
+        "vacancies",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self.connections: dict[HostConnection, None] = {}
+        self.accepted_from: dict[str, int] = {}
+        self.vacancies: list[Callable[[], None]] = []
+        self.now = loop.time()
+        self._dirty: list[HostConnection] = []
+        self._period = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, connection: "HostConnection", host: str | None) -> None:
+        """Enter an open connection; `host` is the address it was accepted from."""
+        self.connections[connection] = None
+        if host is not None:
+            self.accepted_from[host] = self.accepted_from.get(host, 0) + 1
+
+    def remove(self, connection: "HostConnection", host: str | None) -> None:
+        del self.connections[connection]
+        if host is not None:
+            left = self.accepted_from[host] - 1
+            if left:
+                self.accepted_from[host] = left
+            else:
+                del self.accepted_from[host]
+        waiting, self.vacancies = self.vacancies, []
+        for call in waiting:
+            self.loop.call_soon(call)
+
+    def mark_dirty(self, connection: "HostConnection") -> None:
+        if not self._dirty:
+            self.loop.call_soon(self._flush)
+        self._dirty.append(connection)
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for connection in dirty:
+            connection.flush()
+
+    def sweep_every(self, idle_seconds: float) -> None:
+        """See to it that a connection idle for so long is found soon after."""
+        period = idle_seconds / _SWEEPS_PER_IDLE_TIME
+        if self._timer is None or period < self._period:
+            self._period = period
+            if self._timer is not None:
+                self._timer.cancel()
+            self._sweep()
+
+    def _sweep(self) -> None:
+        self.now = self.loop.time()
+        stamped_before = self.now - self._period
+        for connection in list(self.connections):
+            connection.close_if_idle(stamped_before)
+        self._timer = self.loop.call_later(self._period, self._sweep)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.vacancies.clear()
+        for connection in list(self.connections):
+            connection.close()
