@@ -1,0 +1,106 @@
+"""The broker's options of groups, offsets and transactions.
+
+All are read and described now, so that a Kafka configuration starts; the coordinators that heed
+them are yet to come.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ottla.base.broker_log_options import BrokerLogSettings
+from ottla.base.option import (
+    INT,
+    INT_MAX,
+    SHORT,
+    Effect,
+    OptionType,
+    Validator,
+    at_least,
+    between,
+    option,
+)
+
+WEEK_MS: Final = 604_800_000
+
+
+def later(
+    type: OptionType,
+    default: int,
+    validator: Validator | None,
+    documentation: str,
+    importance: str = "high",
+) -> Any:
+    return option(
+        type, default, validator, documentation, importance=importance, effect=Effect.LATER
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerCoordinatorSettings(BrokerLogSettings):
+    group_initial_rebalance_delay_ms: int = later(
+        INT, 3_000, None, "How long a new group waits for more members (ms).", "medium"
+    )
+    group_min_session_timeout_ms: int = later(
+        INT, 6_000, None, "Shortest session timeout a member may ask for (ms).", "medium"
+    )
+    group_max_session_timeout_ms: int = later(
+        INT, 1_800_000, None, "Longest session timeout a member may ask for (ms).", "medium"
+    )
+    group_max_size: int = later(INT, INT_MAX, at_least(1), "Most members of a group.", "medium")
+    group_consumer_session_timeout_ms: int = later(
+        INT, 45_000, at_least(1), "Session timeout of members of consumer groups (ms).", "medium"
+    )
+    group_consumer_heartbeat_interval_ms: int = later(
+        INT, 5_000, at_least(1), "Heartbeat of members of consumer groups (ms).", "medium"
+    )
+    group_consumer_assignment_interval_ms: int = later(
+        INT, 1_000, at_least(0), "Shortest time between two assignments of a group (ms).", "medium"
+    )
+    group_share_delivery_count_limit: int = later(
+        INT, 5, between(2, 10), "How often a record is delivered to a share group.", "medium"
+    )
+    group_share_record_lock_duration_ms: int = later(
+        INT, 30_000, between(1_000, 3_600_000), "How long a delivered record is locked.", "medium"
+    )
+    group_share_partition_max_record_locks: int = later(
+        INT, 2_000, between(100, 10_000), "Most locked records of a share partition.", "medium"
+    )
+    offset_metadata_max_bytes: int = later(
+        INT, 4_096, None, "Longest text that may be committed with an offset (bytes)."
+    )
+    offsets_commit_timeout_ms: int = later(
+        INT, 5_000, at_least(1), "How long a commit may wait for its replicas (ms)."
+    )
+    offsets_retention_minutes: int = later(
+        INT, 10_080, at_least(1), "How long the offsets of an empty group are kept (minutes)."
+    )
+    offsets_topic_num_partitions: int = later(
+        INT, 50, at_least(1), "Partitions of the topic of offsets."
+    )
+    offsets_topic_replication_factor: int = later(
+        SHORT, 3, at_least(1), "Replicas of the topic of offsets."
+    )
+    offsets_topic_segment_bytes: int = later(
+        INT, 104_857_600, at_least(1), "Segment size of the topic of offsets."
+    )
+    transaction_max_timeout_ms: int = later(
+        INT, 900_000, at_least(1), "Longest timeout a transaction may ask for (ms)."
+    )
+    transaction_state_log_min_isr: int = later(
+        INT, 2, at_least(1), "min.insync.replicas of the topic of transactions."
+    )
+    transaction_state_log_num_partitions: int = later(
+        INT, 50, at_least(1), "Partitions of the topic of transactions."
+    )
+    transaction_state_log_replication_factor: int = later(
+        SHORT, 3, at_least(1), "Replicas of the topic of transactions."
+    )
+    transaction_state_log_segment_bytes: int = later(
+        INT, 104_857_600, at_least(1), "Segment size of the topic of transactions."
+    )
+    transactional_id_expiration_ms: int = later(
+        INT, WEEK_MS, at_least(1), "How long an idle transactional id is kept (ms)."
+    )
+    transaction_abort_timed_out_transaction_cleanup_interval_ms: int = later(
+        INT, 10_000, at_least(1), "How often overdue transactions are aborted (ms).", "low"
+    )
