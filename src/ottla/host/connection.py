@@ -21,7 +21,7 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
-from ottla.base.errors import check
+from ottla.base.errors import BugError
 from ottla.base.world import Bytes, FileRange, Handler
 from ottla.host import inbox, outbox
 from ottla.host.hub import Hub
@@ -139,15 +139,17 @@ class HostConnection:
         self._dirty = True
         try:
             used = handler.received(data)
-            check(0 <= used <= len(data), "a handler used more than there is")
+            if not 0 <= used <= len(data):
+                raise BugError(f"a handler used {used} of {len(data)} bytes")
         except Exception as error:
             self._failed(error)
             return
         if self._closed:
             return
-        self._tail = inbox.tail_after(data, used, self._tail)
+        if used != len(data) or self._tail is not None:
+            self._tail = inbox.tail_after(data, used, self._tail)
         self._dirty = False
-        if self._queue and not self._writing:
+        if self._queue is not None and not self._writing:
             self.flush()
 
     def _peer_ended(self) -> None:
@@ -179,14 +181,16 @@ class HostConnection:
         # hot: fetch
         if self._closed:
             return
-        queue = self._queue
-        if queue is None:
-            queue = self._queue = []
+        unsent = self.unsent_bytes
         for part in parts:
-            size = part.length if type(part) is FileRange else len(part)
+            size = part.length if isinstance(part, FileRange) else len(part)
             if size:
-                queue.append(part)
-                self.unsent_bytes += size
+                unsent += size
+                if self._queue is None:
+                    self._queue = [part]
+                else:
+                    self._queue.append(part)
+        self.unsent_bytes = unsent
         if not self._dirty and not self._writing:
             self._dirty = True
             self._hub.mark_dirty(self)
@@ -195,38 +199,37 @@ class HostConnection:
         """Write what is queued, as far as it goes now."""
         # hot: fetch
         self._dirty = False
-        if self._queue is None or self._closed:
+        if self._queue is None:
             return
         try:
-            self._write()
+            empty = self._write(self._queue)
         except OSError as error:
-            if isinstance(error, outbox.FileCutShortError):
-                _log.error("%s: closed: %s", self.peer, error)
-            self._end(f"send failed: {error}")
+            self._broken(error)
             return
-        if self._queue:
-            if not self._writing:
-                self._writing = True
-                self._hub.loop.add_writer(self._socket, self.flush)
-        else:
+        if empty:
             self._emptied()
+        elif not self._writing:
+            self._writing = True
+            self._hub.loop.add_writer(self._socket, self.flush)
 
-    def _write(self) -> None:
-        queue = self._queue
-        budget = TURN_WRITE_BYTES
-        whole = True
-        while queue and whole and budget > 0:
-            try:
-                sent, whole = outbox.write_once(self._socket, queue)
-            except (BlockingIOError, InterruptedError):
-                return
-            self._stamp = self._hub.now
-            self.unsent_bytes -= sent
-            budget -= sent
-            outbox.drop(queue, sent)
+    def _write(self, queue: list[Part]) -> bool:
+        """Write until all is out (then true), the socket is full or the turn's share spent."""
+        # hot: fetch
+        floor = self.unsent_bytes - TURN_WRITE_BYTES
+        try:
+            while True:
+                sent = outbox.write_once(self._socket, queue)
+                self._stamp = self._hub.now
+                self.unsent_bytes -= sent
+                if not self.unsent_bytes:
+                    self._queue = None
+                    return True
+                if not outbox.drop(queue, sent) or self.unsent_bytes <= floor:
+                    return False
+        except (BlockingIOError, InterruptedError):
+            return False
 
     def _emptied(self) -> None:
-        self._queue = None
         if self._writing:
             self._writing = False
             self._hub.loop.remove_writer(self._socket)
@@ -241,20 +244,22 @@ class HostConnection:
     # Ending
 
     def close(self) -> None:
-        if self._closed:
-            return
-        if self._queue:
+        if self._queue is not None:
             try:
-                self._write()
+                self._write(self._queue)
             except OSError as error:
-                self._end(f"send failed: {error}")
-                return
+                self._broken(error)
         self._end("closed")
 
     def close_if_idle(self, stamped_before: float) -> None:
         idle = self._idle_seconds
         if idle is not None and self._stamp + idle <= stamped_before:
             self._end("idle for too long")
+
+    def _broken(self, error: OSError) -> None:
+        if isinstance(error, outbox.FileCutShortError):
+            _log.error("%s: closed: %s", self.peer, error)
+        self._end(f"send failed: {error}")
 
     def _failed(self, error: Exception) -> None:
         """A handler raised: that is a bug of its own, which ends its connection alone."""

@@ -29,21 +29,16 @@ class FileCutShortError(OSError):
     """A file range that was promised to the peer is not in its file."""
 
 
-def size_of(part: Part) -> int:
-    return part.length if type(part) is FileRange else len(part)
-
-
-def write_once(sock: socket.socket, queue: list[Part]) -> tuple[int, bool]:
-    """One system call; (bytes that went out, whether that is all it was given)."""
+def write_once(sock: socket.socket, queue: list[Part]) -> int:
+    """One system call for the front of the queue; how many bytes went out."""
     # hot: fetch
     first = queue[0]
     if isinstance(first, FileRange):
         return _write_range(sock, first)
     if len(queue) == 1:
-        sent = sock.send(first)
-        return sent, sent == len(first)
+        return sock.send(first)
     views: list[Bytes] = []
-    flags = offered = 0
+    flags = 0
     for part in queue:
         if isinstance(part, FileRange):
             flags = syscalls.MSG_MORE
@@ -51,33 +46,33 @@ def write_once(sock: socket.socket, queue: list[Part]) -> tuple[int, bool]:
         if len(views) == IOV_COUNT:
             break
         views.append(part)
-        offered += len(part)
-    sent = sock.sendmsg(views, (), flags)
-    return sent, sent == offered
+    return sock.sendmsg(views, (), flags)
 
 
-def _write_range(sock: socket.socket, part: FileRange) -> tuple[int, bool]:
+def _write_range(sock: socket.socket, part: FileRange) -> int:
     file, position, length = part
     sent = syscalls.send_range(sock, file.fileno(), position, length)
     if not sent:
         raise FileCutShortError(f"{file.path}: no {length} bytes at position {position}")
-    return sent, sent == length
+    return sent
 
 
-def drop(queue: list[Part], sent: int) -> None:
-    """Take the first `sent` bytes off the queue."""
+def drop(queue: list[Part], sent: int) -> bool:
+    """Take the first `sent` bytes off; whether no part was left in half."""
     count = 0
     for part in queue:
-        size = size_of(part)
+        size = part.length if isinstance(part, FileRange) else len(part)
         if sent < size:
             break
         sent -= size
         count += 1
     del queue[:count]
-    if sent:
-        first = queue[0]
-        if isinstance(first, FileRange):
-            file, position, length = first
-            queue[0] = FileRange(file, position + sent, length - sent)
-        else:
-            queue[0] = memoryview(first)[sent:]
+    if not sent:
+        return True
+    first = queue[0]
+    if isinstance(first, FileRange):
+        file, position, length = first
+        queue[0] = FileRange(file, position + sent, length - sent)
+    else:
+        queue[0] = memoryview(first)[sent:]
+    return False
