@@ -12,8 +12,8 @@ what the header says. Offsets are not assigned here (`batch.place_batch` does).
     UNSUPPORTED_COMPRESSION_TYPE  unknown codec, zstd before Produce 7
 
 The plain path is one unpack, the CRC and integer compares. Records are walked only where the
-rules say so (`deep`, and compacted topics for their keys), or where the header's timestamps
-contradict each other; the largest timestamp found then goes into the header, as in Kafka.
+rules say so (`deep`, and compacted topics for their keys); the largest timestamp found then goes
+into the header, as in Kafka. Unwalked, the largest is at least the first record's.
 Log-append time is patched into the bytes that came; another codec makes new bytes, of which
 the unpacked records are the same.
 
@@ -116,10 +116,12 @@ def check_produced(
         _check_timestamp(base_timestamp, rules, now_ms)
         _check_timestamp(max_timestamp, rules, now_ms)
     is_recoded = rules.codec is not None and rules.codec != codec
-    if is_recoded or rules.deep or rules.compacted or max_timestamp < base_timestamp:
+    if is_recoded or rules.deep or rules.compacted:
         return _check_records(records, header, rules, now_ms)
     if rules.log_append_time:
         return _patched(records, header, now_ms, is_append_time=True)
+    if max_timestamp < base_timestamp:
+        return _patched(records, header, base_timestamp, is_append_time=False)
     return Checked(records, (header,))
 
 
@@ -190,8 +192,8 @@ def _check_records(
 ) -> Checked:
     """The slow path: unpack, walk where the rules want it, pack with the topic's codec."""
     body = decompress(header.codec, records[HEADER_BYTES:], DECOMPRESSED_BYTES)
-    timestamp = header.max_timestamp
-    if rules.deep or rules.compacted or timestamp < header.base_timestamp:
+    timestamp = max(header.base_timestamp, header.max_timestamp)
+    if rules.deep or rules.compacted:
         timestamp = _walk(header, body, rules, now_ms)
     if rules.log_append_time:
         timestamp = now_ms
