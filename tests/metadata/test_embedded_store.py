@@ -136,7 +136,7 @@ def test_two_may_make_the_file_at_once(world, path):
 def test_a_file_that_is_no_database_is_corrupt(world, path):
     with open(path, "wb") as file:
         file.write(b"not a database" * 1000)
-    with pytest.raises(CorruptionError, match="metadata.db"):
+    with pytest.raises(CorruptionError, match=r"metadata\.db"):
         with_store(world, path, None)
 
 

@@ -1,0 +1,373 @@
+"""The controller: the one node that changes what the cluster has agreed on.
+
+A node becomes it by taking the key `controller` under its own lease; every write compares that
+key, so that a node which lost it cannot write any more, whatever it believes (NOT_CONTROLLER).
+Each change is planned on the image, and is one transaction which also compares what the plan
+was made on. Where that has moved meanwhile, the plan is made again on the newer image, so every
+error a client gets is true of some moment after it asked. When a call returns, the image of
+this node has the change.
+
+Names in the making are remembered here, for a store cannot compare "no name like this one".
+Leaders change their own in-sync sets; the controller places replicas and names leaders.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from ottla.base.errors import ErrorCode, KafkaError, check
+from ottla.base.ids import LeaderEpoch, NodeId, PartitionIndex, ProducerId, Uuid, id_text
+from ottla.base.limits import PARTITIONS_PER_REQUEST
+from ottla.base.world import Rng
+from ottla.metadata import config_ops, keys
+from ottla.metadata.cluster import Metadata, random_id
+from ottla.metadata.config_ops import ConfigOp, ResourceType
+from ottla.metadata.image import PartitionImage, TopicImage
+from ottla.metadata.placement import Replicas, check_assignments, place
+from ottla.metadata.store import (
+    NO_REVISION,
+    Compare,
+    Delete,
+    DeletePrefix,
+    LeaseId,
+    Put,
+    Revision,
+    Write,
+)
+from ottla.metadata.topic_names import check_no_collision, check_topic_name
+
+PRODUCER_ID_BLOCK: Final = 1_000
+"""Producer ids that a broker takes at once, as in Kafka."""
+REPLICATION_FACTOR_MAX: Final = 32_767
+
+Assignments = Mapping[int, Sequence[int]]
+
+
+class Controller:
+    def __init__(self, metadata: Metadata, node_id: NodeId, rng: Rng) -> None:
+        self._metadata = metadata
+        self._node_id = node_id
+        self._rng = rng
+        self._elected: Compare | None = None
+        self._making: dict[str, int] = {}
+
+    @property
+    def is_active(self) -> bool:
+        """As far as this node knows."""
+        return self._elected is not None
+
+    async def maybe_become(self, lease: LeaseId) -> bool:
+        """Stand for election; whether this node is the controller now."""
+        value = keys.value_of({"node": self._node_id})
+        result = await self._metadata.store.txn(
+            [Compare(keys.CONTROLLER, NO_REVISION)], [Put(keys.CONTROLLER, value, lease)]
+        )
+        if result.committed:
+            self._elected = Compare(keys.CONTROLLER, result.revision)
+        await self._metadata.wait_revision(result.revision)
+        return self.is_active
+
+    async def register_broker(
+        self, node_id: NodeId, *, host: str, port: int, rack: str | None, lease: LeaseId
+    ) -> Revision:
+        """Enter a broker for as long as its lease lives; its epoch. Every node does this for
+        itself, controller or not. KafkaError DUPLICATE_BROKER_REGISTRATION while another one
+        of that id, or a former life of this one, is there."""
+        key = keys.broker_key(node_id)
+        value = keys.value_of({"host": host, "port": port, "rack": rack})
+        result = await self._metadata.store.txn(
+            [Compare(key, NO_REVISION)], [Put(key, value, lease)]
+        )
+        if not result.committed:
+            raise KafkaError(
+                ErrorCode.DUPLICATE_BROKER_REGISTRATION,
+                f"Another broker is registered with id {node_id}.",
+            )
+        await self._metadata.wait_revision(result.revision)
+        return result.revision
+
+    async def create_topic(
+        self,
+        name: str,
+        *,
+        partitions: int = -1,
+        replication_factor: int = -1,
+        assignments: Assignments | None = None,
+        configs: Mapping[str, str] | None = None,
+        validate_only: bool = False,
+    ) -> TopicImage:
+        """Make a topic: `partitions` and `replication_factor` (what -1 stands for is the
+        caller's to know), or `assignments` {partition: replicas} and both -1. Returns the
+        topic; with `validate_only` the one that would have been. KafkaErrors as Kafka has them.
+        """
+        check_topic_name(name)
+        configs = dict(configs or {})
+        self._making[name] = self._making.get(name, 0) + 1
+        try:
+            while True:
+                self._check_free(name)
+                placed = self._place_new(partitions, replication_factor, assignments)
+                config_ops.validate(ResourceType.TOPIC, name, {}, configs)
+                topic = TopicImage(
+                    name,
+                    random_id(self._rng),
+                    _new_partitions(placed, 0),
+                    configs,
+                    NO_REVISION,
+                )
+                if validate_only:
+                    return topic
+                compare = Compare(keys.topic_key(name), NO_REVISION)
+                if await self._commit([compare], _puts(topic, 0)):
+                    return topic
+        finally:
+            self._making[name] -= 1
+            if not self._making[name]:
+                del self._making[name]
+
+    async def delete_topic(self, topic_id: Uuid) -> TopicImage:
+        """Delete a topic; returns it as it was. KafkaError UNKNOWN_TOPIC_ID."""
+        while True:
+            topic = self._metadata.image.topics_by_id.get(topic_id)
+            if topic is None:
+                raise KafkaError(
+                    ErrorCode.UNKNOWN_TOPIC_ID, f"There is no topic of id {id_text(topic_id)}."
+                )
+            writes: list[Write] = [
+                Delete(keys.topic_key(topic.name)),
+                DeletePrefix(keys.partitions_prefix(topic_id)),
+            ]
+            if await self._commit([_compare(topic)], writes):
+                return topic
+
+    async def create_partitions(
+        self,
+        name: str,
+        count: int,
+        assignments: Sequence[Sequence[int]] | None = None,
+        *,
+        validate_only: bool = False,
+    ) -> TopicImage:
+        """Let a topic have `count` partitions in all; `assignments` are the replicas of the new
+        ones, in order. Returns the topic as it becomes."""
+        while True:
+            topic = self._topic(name)
+            before = len(topic.partitions)
+            placed = self._place_more(topic, count, assignments)
+            grown = TopicImage(
+                name,
+                topic.id,
+                topic.partitions + _new_partitions(placed, before),
+                topic.configs,
+                topic.mod_revision,
+            )
+            if validate_only or await self._commit([_compare(topic)], _puts(grown, before)):
+                return grown
+
+    async def alter_configs(
+        self,
+        resource: ResourceType,
+        resource_name: str,
+        ops: Sequence[ConfigOp],
+        *,
+        replace: bool = False,
+        validate_only: bool = False,
+    ) -> None:
+        """Apply `ops` to the configs of a topic, of a broker (its id), or of all brokers ('').
+        With `replace` they are applied to none (AlterConfigs)."""
+        alter = self._alter_topic if resource is ResourceType.TOPIC else self._alter_broker
+
+        def change(before: Mapping[str, str]) -> dict[str, str]:
+            after = config_ops.altered(resource, {} if replace else before, ops)
+            config_ops.validate(resource, resource_name, before, after)
+            return after
+
+        await alter(resource_name, change, validate_only)
+
+    async def allocate_producer_ids(self, count: int = PRODUCER_ID_BLOCK) -> ProducerId:
+        """The first of `count` ids that nobody else ever gets."""
+        check(count > 0, "a block of producer ids has at least one")
+        while True:
+            _, entries = await self._metadata.store.read(keys.PRODUCER_IDS)
+            entry = entries.get(keys.PRODUCER_IDS)
+            first = keys.content_of(keys.PRODUCER_IDS, entry.value)["next"] if entry else 0
+            compare = Compare(keys.PRODUCER_IDS, entry.mod_revision if entry else NO_REVISION)
+            put = Put(keys.PRODUCER_IDS, keys.value_of({"next": first + count}))
+            if await self._commit([compare], [put]):
+                return ProducerId(first)
+
+    async def _commit(self, compares: Sequence[Compare], writes: Sequence[Write]) -> bool:
+        """False: what was compared has changed, and the image knows how. Plan again."""
+        elected = self._elected
+        if elected is None:
+            raise KafkaError(ErrorCode.NOT_CONTROLLER, "This node is not the controller.")
+        result = await self._metadata.store.txn([elected, *compares], writes)
+        if not result.committed:
+            entry = result.current[keys.CONTROLLER]
+            if entry is None or entry.mod_revision != elected.mod_revision:
+                self._elected = None
+        await self._metadata.wait_revision(result.revision)
+        return result.committed
+
+    def _topic(self, name: str) -> TopicImage:
+        topic = self._metadata.image.topics.get(name)
+        if topic is None:
+            raise KafkaError(
+                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"There is no topic called {name!r}."
+            )
+        return topic
+
+    def _check_free(self, name: str) -> None:
+        topics = self._metadata.image.topics
+        if name in topics:
+            raise KafkaError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
+        check_no_collision(name, topics)
+        check_no_collision(name, self._making)
+
+    def _place_new(
+        self, partitions: int, replication_factor: int, assignments: Assignments | None
+    ) -> list[Replicas]:
+        if assignments:
+            if partitions != -1 or replication_factor != -1:
+                raise KafkaError(
+                    ErrorCode.INVALID_REQUEST,
+                    "With a manual partition assignment, the number of partitions and the "
+                    "replication factor must both be -1.",
+                )
+            if sorted(assignments) != list(range(len(assignments))):
+                raise KafkaError(
+                    ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+                    "The partitions of a manual assignment must be numbered from 0 on.",
+                )
+            lists = [assignments[index] for index in range(len(assignments))]
+            _check_count(len(lists))
+            return check_assignments(lists, self._metadata.image.brokers)
+        if partitions <= 0:
+            raise KafkaError(
+                ErrorCode.INVALID_PARTITIONS, "The number of partitions must be larger than 0."
+            )
+        if not 0 < replication_factor <= REPLICATION_FACTOR_MAX:
+            raise KafkaError(
+                ErrorCode.INVALID_REPLICATION_FACTOR,
+                "The replication factor must be larger than 0, and at most "
+                f"{REPLICATION_FACTOR_MAX}.",
+            )
+        _check_count(partitions)
+        return self._placed(0, partitions, replication_factor)
+
+    def _place_more(
+        self, topic: TopicImage, count: int, assignments: Sequence[Sequence[int]] | None
+    ) -> list[Replicas]:
+        before = len(topic.partitions)
+        if count <= before:
+            raise KafkaError(
+                ErrorCode.INVALID_PARTITIONS,
+                f"Topic '{topic.name}' has {before} partition(s); {count} is not more.",
+            )
+        _check_count(count - before)
+        factor = len(topic.partitions[0].replicas)
+        if assignments is None:
+            return self._placed(before, count - before, factor)
+        if len(assignments) != count - before:
+            raise KafkaError(
+                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+                f"{count - before} partition(s) are to be added, but {len(assignments)} "
+                "assignment(s) were given.",
+            )
+        brokers = self._metadata.image.brokers
+        return check_assignments(assignments, brokers, replication_factor=factor)
+
+    def _placed(self, first: int, count: int, replication_factor: int) -> list[Replicas]:
+        brokers = self._metadata.image.brokers
+        start = self._rng.randrange(0, max(len(brokers), 1))
+        return place(
+            brokers, first=first, count=count, replication_factor=replication_factor, start=start
+        )
+
+    async def _alter_topic(
+        self,
+        name: str,
+        change: Callable[[Mapping[str, str]], dict[str, str]],
+        validate_only: bool,
+    ) -> None:
+        while True:
+            topic = self._topic(name)
+            after = change(topic.configs)
+            if validate_only or after == topic.configs:
+                return
+            new = TopicImage(name, topic.id, topic.partitions, after, topic.mod_revision)
+            put = Put(keys.topic_key(name), new.value())
+            if await self._commit([_compare(topic)], [put]):
+                return
+
+    async def _alter_broker(
+        self,
+        resource_name: str,
+        change: Callable[[Mapping[str, str]], dict[str, str]],
+        validate_only: bool,
+    ) -> None:
+        self._check_broker(resource_name)
+        key = keys.broker_configs_key(resource_name)
+        while True:
+            _, entries = await self._metadata.store.read(key)
+            entry = entries.get(key)
+            before = keys.content_of(key, entry.value) if entry else {}
+            after = change(before)
+            if validate_only or after == before:
+                return
+            compare = Compare(key, entry.mod_revision if entry else NO_REVISION)
+            write = Put(key, keys.value_of(after)) if after else Delete(key)
+            if await self._commit([compare], [write]):
+                return
+
+    def _check_broker(self, resource_name: str) -> None:
+        if not resource_name:
+            return
+        if not (resource_name.isascii() and resource_name.isdecimal() and len(resource_name) < 11):
+            raise KafkaError(
+                ErrorCode.INVALID_REQUEST, f"{resource_name[:80]!r} is not the id of a broker."
+            )
+        if NodeId(int(resource_name)) not in self._metadata.image.brokers:
+            raise KafkaError(
+                ErrorCode.BROKER_ID_NOT_REGISTERED, f"No broker has id {resource_name}."
+            )
+
+
+def _check_count(partitions: int) -> None:
+    if partitions > PARTITIONS_PER_REQUEST:
+        raise KafkaError(
+            ErrorCode.POLICY_VIOLATION,
+            f"{partitions} partitions at once are too many; at most {PARTITIONS_PER_REQUEST}.",
+        )
+
+
+def _compare(topic: TopicImage) -> Compare:
+    return Compare(keys.topic_key(topic.name), topic.mod_revision)
+
+
+def _new_partitions(placed: Sequence[Replicas], first: int) -> tuple[PartitionImage, ...]:
+    return tuple(
+        PartitionImage(
+            index=PartitionIndex(index),
+            leader=replicas[0],
+            leader_epoch=LeaderEpoch(0),
+            replicas=replicas,
+            isr=replicas,
+            elr=(),
+            partition_epoch=0,
+            adding=(),
+            removing=(),
+            mod_revision=NO_REVISION,
+        )
+        for index, replicas in enumerate(placed, start=first)
+    )
+
+
+def _puts(topic: TopicImage, first: int) -> list[Write]:
+    """The topic, and its partitions from `first` on."""
+    return [
+        Put(keys.topic_key(topic.name), topic.value()),
+        *(
+            Put(keys.partition_key(topic.id, partition.index), partition.value())
+            for partition in topic.partitions[first:]
+        ),
+    ]

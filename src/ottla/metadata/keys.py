@@ -1,0 +1,84 @@
+"""The keys of the store and the values under them: the one place that knows how they look.
+
+    cluster                    {"id"}                                   made once
+    controller                 {"node"}                                 leased: the election
+    brokers/NODE               {"host", "port", "rack"}                 leased: alive
+    topics/NAME                {"id", "partitions", "configs"}          partitions: how many
+    partitions/TOPIC-ID/INDEX  {"replicas", "leader", "leader_epoch", "isr", "elr",
+                                "partition_epoch", "adding", "removing"}
+    configs/brokers/NODE       {name: value}                            `default`: all brokers
+    producer-ids               {"next"}
+
+Values are compact JSON. A topic's name is safe in a key as it is ([a-zA-Z0-9._-]); its id is 32
+hex digits, so that a key never depends on upper and lower case. A key of a kind that is not
+known is left alone: a later version may have written it.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ottla.base.errors import CorruptionError
+from ottla.base.ids import NodeId, PartitionIndex, Uuid
+
+CLUSTER: Final = "cluster"
+CONTROLLER: Final = "controller"
+PRODUCER_IDS: Final = "producer-ids"
+BROKERS: Final = "brokers/"
+TOPICS: Final = "topics/"
+PARTITIONS: Final = "partitions/"
+BROKER_CONFIGS: Final = "configs/brokers/"
+_ALL_BROKERS: Final = "default"
+
+
+def broker_key(node: NodeId) -> str:
+    return f"{BROKERS}{node}"
+
+
+def topic_key(name: str) -> str:
+    return TOPICS + name
+
+
+def partitions_prefix(topic_id: Uuid) -> str:
+    return f"{PARTITIONS}{topic_id.hex()}/"
+
+
+def partition_key(topic_id: Uuid, index: int) -> str:
+    return f"{PARTITIONS}{topic_id.hex()}/{index}"
+
+
+def broker_configs_key(resource: str) -> str:
+    """`resource` is Kafka's resource name: a node id, or '' for all brokers."""
+    return BROKER_CONFIGS + (resource or _ALL_BROKERS)
+
+
+def broker_of(key: str) -> NodeId:
+    return NodeId(int(key.removeprefix(BROKERS)))
+
+
+def topic_of(key: str) -> str:
+    return key.removeprefix(TOPICS)
+
+
+def partition_of(key: str) -> tuple[Uuid, PartitionIndex]:
+    topic_id, _, index = key.removeprefix(PARTITIONS).partition("/")
+    return Uuid(bytes.fromhex(topic_id)), PartitionIndex(int(index))
+
+
+def broker_configs_of(key: str) -> str:
+    resource = key.removeprefix(BROKER_CONFIGS)
+    return "" if resource == _ALL_BROKERS else resource
+
+
+def value_of(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+def content_of(key: str, value: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(value)
+    except ValueError as error:
+        raise CorruptionError(str(error), path=key, size_bytes=len(value)) from error
+    if not isinstance(content, dict):
+        raise CorruptionError("not an object", path=key, size_bytes=len(value))
+    return content
