@@ -1,0 +1,126 @@
+"""CreateTopics (key 19): make topics, with a number of partitions or an assignment of replicas.
+
+Behaviour. Each topic is answered on its own, and is there on this node when the answer leaves.
+-1 partitions or replicas are the broker's `num.partitions` and `default.replication.factor`.
+A name that comes twice is INVALID_REQUEST and answered once. More partitions in all than one
+request may ask for: POLICY_VIOLATION for every topic, and none is made. `validate_only` answers
+as if it had been done.
+Versions. 4 allows -1 for the broker's defaults (taken from any version, as in Kafka); 5 is
+flexible and answers what was made, with the configs as they take effect; 7 answers the topic id.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.limits import PARTITIONS_PER_REQUEST
+from ottla.base.options import BrokerSettings, describe_topic
+from ottla.broker.context import RequestContext, Services
+from ottla.metadata.image import TopicImage
+from ottla.protocol.messages.create_topics import (
+    CreatableTopic,
+    CreatableTopicConfigs,
+    CreatableTopicResult,
+    CreateTopicsRequest,
+    CreateTopicsResponse,
+)
+
+CLUSTER_METADATA: Final = "__cluster_metadata"
+"""Kafka's log of metadata. No client may make a topic of that name there, nor here."""
+
+
+async def create_topics(
+    context: RequestContext, request: CreateTopicsRequest
+) -> CreateTopicsResponse:
+    services = context.services
+    counts = Counter(topic.name for topic in request.topics)
+    topics = {topic.name: topic for topic in request.topics}
+    is_too_much = _partition_count(topics.values(), services.settings) > PARTITIONS_PER_REQUEST
+    rows = []
+    for name, topic in topics.items():
+        try:
+            if counts[name] > 1:
+                raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
+            if is_too_much:
+                raise KafkaError(
+                    ErrorCode.POLICY_VIOLATION,
+                    f"More than {PARTITIONS_PER_REQUEST} partitions in one request.",
+                )
+            made = await _create(services, topic, validate_only=request.validate_only)
+            rows.append(_row(services, made))
+        except KafkaError as error:
+            rows.append(
+                CreatableTopicResult(name=name, error_code=error.code, error_message=error.message)
+            )
+    return CreateTopicsResponse(topics=rows)
+
+
+def _partition_count(topics: Iterable[CreatableTopic], settings: BrokerSettings) -> int:
+    return sum(
+        len(topic.assignments) or _or_default(topic.num_partitions, settings.num_partitions)
+        for topic in topics
+    )
+
+
+def _or_default(asked: int, default: int) -> int:
+    return default if asked == -1 else asked
+
+
+async def _create(services: Services, topic: CreatableTopic, *, validate_only: bool) -> TopicImage:
+    if topic.name == CLUSTER_METADATA:
+        raise KafkaError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
+    settings = services.settings
+    assignments = _assignments(topic)
+    partitions, replication_factor = topic.num_partitions, topic.replication_factor
+    if assignments is None:
+        partitions = _or_default(partitions, settings.num_partitions)
+        replication_factor = _or_default(replication_factor, settings.default_replication_factor)
+    return await services.controller.create_topic(
+        topic.name,
+        partitions=partitions,
+        replication_factor=replication_factor,
+        assignments=assignments,
+        configs=_configs(topic),
+        validate_only=validate_only,
+    )
+
+
+def _assignments(topic: CreatableTopic) -> dict[int, list[int]] | None:
+    if not topic.assignments:
+        return None
+    assignments = {each.partition_index: each.broker_ids for each in topic.assignments}
+    if len(assignments) != len(topic.assignments):
+        raise KafkaError(
+            ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+            "The manual partition assignment names a partition more than once.",
+        )
+    return assignments
+
+
+def _configs(topic: CreatableTopic) -> dict[str, str]:
+    configs = {}
+    for config in topic.configs:
+        if config.value is None:
+            raise KafkaError(ErrorCode.INVALID_CONFIG, f"{config.name}: the value may not be null.")
+        configs[config.name] = config.value
+    return configs
+
+
+def _row(services: Services, topic: TopicImage) -> CreatableTopicResult:
+    return CreatableTopicResult(
+        name=topic.name,
+        topic_id=topic.id,
+        num_partitions=len(topic.partitions),
+        replication_factor=len(topic.partitions[0].replicas),
+        configs=[
+            CreatableTopicConfigs(
+                name=entry.name,
+                value=entry.value,
+                read_only=entry.read_only,
+                config_source=entry.source,
+                is_sensitive=entry.is_sensitive,
+            )
+            for entry in describe_topic(topic.configs, services.layers)
+        ],
+    )
