@@ -14,6 +14,7 @@ from ottla.base.option import (
     SHORT,
     Effect,
     OptionType,
+    Update,
     Validator,
     at_least,
     between,
@@ -53,8 +54,13 @@ class BrokerCoordinatorSettings(BrokerLogSettings):
     group_consumer_heartbeat_interval_ms: int = later(
         INT, 5_000, at_least(1), "Heartbeat of members of consumer groups (ms).", "medium"
     )
-    group_consumer_assignment_interval_ms: int = later(
-        INT, 1_000, at_least(0), "Shortest time between two assignments of a group (ms).", "medium"
+    group_consumer_assignment_interval_ms: int = option(
+        INT,
+        1_000,
+        at_least(0),
+        "Shortest time between two assignments of a group (ms).",
+        update=Update.CLUSTER_WIDE,
+        effect=Effect.LATER,
     )
     group_share_delivery_count_limit: int = later(
         INT, 5, between(2, 10), "How often a record is delivered to a share group.", "medium"

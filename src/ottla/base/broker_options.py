@@ -92,8 +92,8 @@ class BrokerSettings(BrokerCoordinatorSettings):
         importance="high",
         synonyms=(Synonym("log.dir"),),
     )
-    log_dir: str | None = option(
-        STRING, None, None, "One directory for the logs; log.dirs wins over it.", importance="high"
+    log_dir: tuple[str, ...] | None = option(
+        LIST, None, not_empty, "Older name of log.dirs, which wins over it.", importance="high"
     )
     # Topics.
     auto_create_topics_enable: bool = option(
@@ -182,7 +182,13 @@ class BrokerSettings(BrokerCoordinatorSettings):
     )
     # Replication and quotas.
     num_replica_fetchers: int = option(
-        INT, 1, at_least(1), "Fetchers from each other node.", importance="high", effect=LATER
+        INT,
+        1,
+        at_least(1),
+        "Fetchers from each other node.",
+        importance="high",
+        update=Update.CLUSTER_WIDE,
+        effect=LATER,
     )
     replica_fetch_max_bytes: int = option(
         INT, 1_048_576, at_least(0), "Most of a partition in one replica fetch.", effect=LATER
