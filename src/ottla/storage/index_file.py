@@ -1,0 +1,106 @@
+"""What both indexes of a segment are: an append-only array of fixed entries in a file.
+
+While its segment is active the file is preallocated (holes, no disk used) and the tail is zero;
+`trim` cuts it to its entries when the segment rolls or closes, so that the size of a closed file
+is its count. No checksum: after an unclean stop an index is built anew from the log, so a lost
+or torn entry costs time, never data.
+
+Entries are written by pwrite: a store through a map on a full disk is a signal, not an error.
+For reading the file is mapped for the time of one look-up (a few microseconds) and let go, so
+an idle index costs neither memory nor a descriptor, and no map is alive when the file is cut.
+The file is made with its first entry: most partitions of a large node never write one.
+Rejected: a list of the entries (40x the memory); pread per probe (a system call each).
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from ottla.base.world import Disk, File
+
+T = TypeVar("T")
+
+_UNKNOWN = -1
+
+
+class IndexFile:
+    __slots__ = ("_count", "_file", "capacity", "disk", "entry_bytes", "max_bytes", "path")
+
+    def __init__(self, disk: Disk, path: str, entry_bytes: int, max_bytes: int) -> None:
+        self.disk = disk
+        self.path = path
+        self.entry_bytes = entry_bytes
+        self.max_bytes = max_bytes - max_bytes % entry_bytes
+        self.capacity = max_bytes // entry_bytes
+        """Entries that it may hold."""
+        self._file: File | None = None
+        self._count = _UNKNOWN
+
+    @property
+    def count(self) -> int:
+        """Entries in it. A file is looked at when first asked."""
+        if self._count == _UNKNOWN:
+            exists = self.disk.exists(self.path)
+            self._count = self.disk.size(self.path) // self.entry_bytes if exists else 0
+        return self._count
+
+    @property
+    def file(self) -> File | None:
+        """The open file, while there are entries that no `trim` has closed."""
+        return self._file
+
+    def append(self, entry: bytes) -> None:
+        """# hot: produce (once in index.interval.bytes)"""
+        count = self.count
+        file = self._file or self._open()
+        file.pwrite(entry, count * self.entry_bytes)
+        self._count = count + 1
+
+    def _open(self) -> File:
+        file = self.disk.open(self.path, create=True)
+        if file.size() < self.max_bytes:
+            file.truncate(self.max_bytes)
+        self._file = file
+        return file
+
+    def look_up(self, search: Callable[[memoryview, int], T], otherwise: T) -> T:
+        """`search(map of the file, count)`; `otherwise` where there are no entries."""
+        count = self.count
+        if not count:
+            return otherwise
+        file = self._file or self.disk.open(self.path, read_only=True)
+        try:
+            with file.map() as view:
+                return search(view, min(count, len(view) // self.entry_bytes))
+        finally:
+            if file is not self._file:
+                file.close()
+
+    def truncate(self, count: int) -> None:
+        """Drop the entries from `count` on."""
+        if count >= self.count:
+            return
+        file = self._file or self._open()
+        file.truncate(count * self.entry_bytes)
+        file.truncate(self.max_bytes)
+        self._count = count
+
+    def reset(self) -> None:
+        """Drop all entries, whatever the file holds, and whether or not it is there."""
+        file = self._file or self._open()
+        self._count = 0
+        file.truncate(0)
+        file.truncate(self.max_bytes)
+
+    def trim(self) -> None:
+        """Cut the preallocated tail. The file is there afterwards, if only empty."""
+        count = self.count
+        file = self._file or self.disk.open(self.path, create=True)
+        self._file = file
+        if file.size() != count * self.entry_bytes:
+            file.truncate(count * self.entry_bytes)
+
+    def close(self) -> None:
+        """Let go of the descriptor; entries may still be looked up and appended."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None

@@ -1,0 +1,546 @@
+"""The log of one partition: an ordered list of segments, of which the last is written.
+
+    log_start_offset <= high watermark <= flushed_end_offset <= log_end_offset
+    |                                      |                     |
+    first offset that may be read          survives a power cut  next offset to be given
+
+The high watermark itself belongs to the replica above; it is handed in where it matters. One
+writer, no locks. Every change is decided on what is in memory, then written, and becomes visible
+here only when the write succeeded: an append that fails leaves the log as it was.
+
+`begin_flush` says what must be synced for everything up to now to survive, and `finish_flush`
+takes note that it was: who syncs, where and when, is the flusher's business.
+A `ReadHint` is where a read ended. It spares the next sequential read the search, and is worth
+nothing once the log was cut or lost segments (`generation`).
+"""
+
+import logging
+import struct
+from bisect import bisect_right
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from ottla.base.errors import CorruptionError, ErrorCode, KafkaError, check
+from ottla.base.ids import TopicPartition
+from ottla.base.world import Disk, File, FileRange, Rng
+from ottla.records.batch import LENGTH_OVERHEAD, BatchHeader
+from ottla.storage import reader, retention, times
+from ottla.storage.checkpoints import directory_of, read_whole, write_whole
+from ottla.storage.config import LogConfig
+from ottla.storage.leader_epochs import EpochStart, LeaderEpochs
+from ottla.storage.names import DELETED, LEADER_EPOCHS, SNAPSHOT, file_name, parse_file
+from ottla.storage.producer_state import Producer, ProducerBatch, ProducerState
+from ottla.storage.segment import Segment
+from ottla.storage.times import TimestampedOffset
+
+logger = logging.getLogger(__name__)
+
+_PLACE: Final = struct.Struct(">qii")
+"""Base offset, length and leader epoch: what a batch starts with."""
+SNAPSHOTS_KEPT: Final = 2
+
+
+class AppendInfo(NamedTuple):
+    first_offset: int
+    last_offset: int
+    log_start_offset: int
+    max_timestamp: int
+    is_duplicate: bool
+    """Nothing was written; offsets and timestamp are those of the batch that is there."""
+    has_rolled: bool
+    """A segment was finished: mark the log dirty even where no reply waits for a flush."""
+
+
+class ReadHint(NamedTuple):
+    generation: int
+    offset: int
+    segment: Segment
+    position: int
+
+
+class LogRead(NamedTuple):
+    range: FileRange
+    hint: ReadHint
+    """For the read that goes on behind this one."""
+
+
+class FlushWork(NamedTuple):
+    """What makes the log durable up to `end_offset`: in this order, each wholly before the next."""
+
+    files: list[File]
+    replacements: list[tuple[str, bytes]]
+    """(path, content) of small files to replace as a whole."""
+    directories: list[str]
+    """Directories in which names are new."""
+    rolled: list[Segment]
+    end_offset: int
+    active: Segment
+    position: int
+    """Where in the active segment `end_offset` is."""
+
+
+class Log:
+    __slots__ = (
+        "_bases",
+        "_end_mark",
+        "_leaving",
+        "_new_names",
+        "_snapshots",
+        "_unsealed",
+        "config",
+        "directory",
+        "disk",
+        "epochs",
+        "flushed_end_offset",
+        "generation",
+        "is_flushing",
+        "is_settled",
+        "log_end_offset",
+        "log_start_offset",
+        "producer_state",
+        "rng",
+        "segments",
+        "topic_partition",
+    )
+
+    def __init__(
+        self,
+        disk: Disk,
+        rng: Rng,
+        topic_partition: TopicPartition,
+        directory: str,
+        config: LogConfig,
+    ) -> None:
+        """A log without segments: `create` and `recovery` fill it."""
+        self.disk = disk
+        self.rng = rng
+        self.topic_partition = topic_partition
+        self.directory = directory
+        self.config = config
+        self.segments: list[Segment] = []
+        self._bases: list[int] = []
+        self.log_start_offset = 0
+        self.log_end_offset = 0
+        self.flushed_end_offset = 0
+        self.generation = 0
+        self.epochs = LeaderEpochs()
+        self.producer_state = ProducerState()
+        self.is_settled = False
+        """Whether the files are as a clean stop leaves them."""
+        self.is_flushing = False
+        self._unsealed: list[Segment] = []
+        self._snapshots: list[int] = []
+        self._new_names: list[str] = []
+        self._leaving: list[tuple[int, Segment]] = []
+        # (end offset, segment, position) that was flushed last: mostly the high watermark.
+        self._end_mark: tuple[int, Segment | None, int] = (-1, None, 0)
+
+    def start_at(self, offset: int, now_ms: int) -> None:
+        """Give an empty log its first segment."""
+        self._add_segment(self._new_segment(offset, now_ms))
+        self.log_start_offset = self.log_end_offset = self.flushed_end_offset = offset
+        self._new_names = [self.directory, directory_of(self.directory)]
+
+    # -- what it holds
+
+    @property
+    def active(self) -> Segment:
+        return self.segments[-1]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(segment.size_bytes for segment in self.segments)
+
+    @property
+    def max_timestamp(self) -> int:
+        """The largest timestamp of a record that is here; -1 without records."""
+        return max(segment.max_timestamp for segment in self.segments)
+
+    def producers(self) -> list[Producer]:
+        return list(self.producer_state)
+
+    def epoch_end(self, epoch: int) -> EpochStart:
+        return self.epochs.end_of(epoch, self.log_end_offset)
+
+    def assign_epoch(self, epoch: int, offset: int) -> None:
+        """Batches from `offset` on are written under `epoch`. Durable with the next flush."""
+        self.epochs.assign(epoch, offset)
+
+    # -- appending
+
+    def append(
+        self, records: memoryview, batches: Sequence[BatchHeader], *, leader_epoch: int, now_ms: int
+    ) -> AppendInfo:
+        """Write checked batches behind the last, giving them their offsets in place.
+
+        `records` is writable and holds exactly `batches`. KafkaError where a producer may not
+        append this; OSError where the disk refuses: either way nothing has changed.
+        """
+        # hot: produce
+        for batch in batches:
+            if batch[9] >= 0:
+                original = self._check_producers(batches)
+                if original is not None:
+                    return self._duplicate(original)
+                break
+        first_offset = offset = self.log_end_offset
+        position = 0
+        timestamp = -1
+        for batch in batches:
+            _PLACE.pack_into(records, position, offset, batch[1], leader_epoch)
+            position += batch[1] + LENGTH_OVERHEAD
+            offset += batch[6] + 1
+            if batch[8] > timestamp:
+                timestamp = batch[8]
+        size = len(records)
+        check(position == size, "an append holds exactly its batches")
+        segment = self.segments[-1]
+        has_rolled = segment.is_due_to_roll(size, offset - 1, timestamp, now_ms, self.config)
+        if has_rolled:
+            self._check_fits(size)
+            self.roll(now_ms)
+            segment = self.segments[-1]
+        elif not segment.size_bytes:
+            self._check_fits(size)
+        self.is_settled = False
+        segment.append(records, batches, first_offset)
+        self.log_end_offset = offset
+        entries = self.epochs.entries
+        if not entries or leader_epoch > entries[-1][0]:
+            self.epochs.assign(leader_epoch, first_offset)
+        self._note_producers(batches, first_offset)
+        return AppendInfo(
+            first_offset, offset - 1, self.log_start_offset, timestamp, False, has_rolled
+        )
+
+    def _check_fits(self, size: int) -> None:
+        if size > self.config.segment_bytes:
+            raise KafkaError(
+                ErrorCode.RECORD_LIST_TOO_LARGE,
+                f"{size} bytes do not fit a segment of {self.config.segment_bytes}",
+            )
+
+    def _check_producers(self, batches: Sequence[BatchHeader]) -> ProducerBatch | None:
+        """The batch that one of these repeats, if any; KafkaError if one is out of order."""
+        before = None
+        for batch in batches:
+            if batch.producer_id >= 0:
+                original = self.producer_state.duplicate_of(batch)
+                if original is not None:
+                    return original
+                self.producer_state.check(batch, before)
+                before = batch
+        return None
+
+    def _note_producers(self, batches: Sequence[BatchHeader], offset: int) -> None:
+        for batch in batches:
+            if batch[9] >= 0:
+                self.producer_state.update(batch, offset)
+            offset += batch[6] + 1
+
+    def _duplicate(self, original: ProducerBatch) -> AppendInfo:
+        return AppendInfo(
+            original.first_offset,
+            original.last_offset,
+            self.log_start_offset,
+            original.timestamp,
+            True,
+            False,
+        )
+
+    def roll(self, now_ms: int) -> None:
+        """Finish the active segment and start one at the log end. An empty one stays."""
+        active = self.active
+        if not active.size_bytes:
+            return
+        segment = self._new_segment(self.log_end_offset, now_ms)
+        try:
+            active.trim()
+            self._take_snapshot()
+        except OSError:
+            segment.close()
+            with suppress(OSError):
+                self.disk.remove(segment.path)
+            raise
+        self._unsealed.append(active)
+        self._add_segment(segment)
+        self._new_names = self._new_names or [self.directory]
+
+    def _new_segment(self, base_offset: int, now_ms: int) -> Segment:
+        config = self.config
+        segment = Segment(self.disk, self.directory, base_offset, config, size_bytes=0)
+        segment.created_ms = now_ms
+        jitter_ms = min(config.segment_jitter_ms, config.segment_ms)
+        if jitter_ms > 0:
+            segment.jitter_ms = self.rng.randrange(0, jitter_ms)
+        segment.open(create=True).truncate(0)
+        return segment
+
+    def adopt(self, segment: Segment) -> None:
+        """Recovery: a segment that was there, in ascending order."""
+        self._add_segment(segment)
+
+    def unseal(self, segment: Segment) -> None:
+        """Recovery: a segment that is not the last and must be synced with the next flush."""
+        segment.is_sealed = False
+        self._unsealed.append(segment)
+
+    def discard(self, segment: Segment) -> None:
+        """Recovery: a segment that holds nothing of worth; its files go at once."""
+        at = self.segments.index(segment)
+        del self.segments[at], self._bases[at]
+        segment.close()
+        segment.remove("")
+
+    def _add_segment(self, segment: Segment) -> None:
+        self.segments.append(segment)
+        self._bases.append(segment.base_offset)
+
+    # -- reading
+
+    def read(
+        self,
+        offset: int,
+        max_bytes: int,
+        end_offset: int,
+        *,
+        at_least_one: bool = True,
+        hint: ReadHint | None = None,
+    ) -> LogRead | None:
+        """Whole batches from the one that holds `offset`, all below `end_offset`, at most
+        `max_bytes` of them, though the first may be larger with `at_least_one` (KIP-74).
+
+        None where there is nothing to read yet; OFFSET_OUT_OF_RANGE outside of the log.
+        """
+        # hot: fetch
+        if offset < self.log_start_offset or offset > self.log_end_offset:
+            raise KafkaError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"offset {offset} of {self.topic_partition} is not within"
+                f" {self.log_start_offset}..{self.log_end_offset}",
+            )
+        if offset >= end_offset:
+            return None
+        segment, position = self._start(offset, hint)
+        behind = self._position_of(segment, end_offset)
+        length = behind - position
+        next_offset = end_offset
+        if length > max_bytes:
+            cut = reader.boundary(segment, position, position + max_bytes)
+            length, next_offset = cut.position - position, cut.next_offset
+            if not length and at_least_one:
+                header = segment.header_at(position)
+                length, next_offset = header.size_bytes, header.last_offset + 1
+        elif segment is not self.segments[-1]:
+            slot = bisect_right(self._bases, segment.base_offset)
+            next_offset = min(end_offset, self._bases[slot])
+        if length <= 0:
+            return None
+        return LogRead(
+            FileRange(segment.file, position, length),
+            ReadHint(self.generation, next_offset, segment, position + length),
+        )
+
+    def _start(self, offset: int, hint: ReadHint | None) -> tuple[Segment, int]:
+        """Where the batch that holds `offset` starts."""
+        if (
+            hint is not None
+            and hint.offset == offset
+            and hint.generation == self.generation
+            and hint.position < hint.segment.size_bytes
+        ):
+            return hint.segment, hint.position
+        slot = max(bisect_right(self._bases, offset) - 1, 0)
+        for segment in self.segments[slot:]:
+            if segment.base_offset == offset:
+                return segment, 0
+            found = reader.find(segment, offset)
+            if found is not None:
+                return segment, found[0]
+        return self.active, self.active.size_bytes
+
+    def _position_of(self, segment: Segment, end_offset: int) -> int:
+        """Where in the segment the batches below `end_offset` end."""
+        if end_offset >= self.log_end_offset:
+            return segment.size_bytes
+        mark_offset, mark_segment, mark_position = self._end_mark
+        if mark_offset == end_offset and mark_segment is segment:
+            return mark_position
+        slot = bisect_right(self._bases, segment.base_offset)
+        if slot < len(self._bases) and self._bases[slot] <= end_offset:
+            return segment.size_bytes
+        found = reader.find(segment, end_offset)
+        position = found[0] if found else segment.size_bytes
+        self._end_mark = (end_offset, segment, position)
+        return position
+
+    def offset_for_timestamp(self, timestamp: int, end_offset: int) -> TimestampedOffset | None:
+        """The first record at or past `timestamp`, if it lies below `end_offset`."""
+        return times.first_at(self.segments, timestamp, self.log_start_offset, end_offset)
+
+    def max_timestamp_offset(self, end_offset: int) -> TimestampedOffset | None:
+        """The first record with the largest timestamp of all, if it lies below `end_offset`."""
+        return times.latest(self.segments, end_offset)
+
+    # -- cutting
+
+    def advance_start(self, offset: int) -> None:
+        """Nothing below `offset` may be read any more; never goes back."""
+        if offset > self.log_end_offset:
+            raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE, f"{offset} is past the log end")
+        if offset > self.log_start_offset:
+            self.log_start_offset = offset
+            self.epochs.truncate_start(offset)
+
+    def delete_old_segments(self, now_ms: int, high_watermark: int) -> int:
+        """Retention by time, by size and by the log start; the count of segments that went.
+        Their files keep the name `.deleted` for `file.delete.delay.ms`."""
+        self.remove_deleted(now_ms)
+        self.producer_state.expire(now_ms, self.config.producer_id_expiration_ms)
+        count = retention.deletable_count(
+            self.segments,
+            self.config,
+            now_ms,
+            log_start_offset=self.log_start_offset,
+            log_end_offset=self.log_end_offset,
+            high_watermark=high_watermark,
+        )
+        if count == len(self.segments):
+            self.roll(now_ms)
+        for _ in range(count):
+            self._drop_segment(self.segments[0], now_ms)
+        if count:
+            self.advance_start(self._bases[0])
+        return count
+
+    def _drop_segment(self, segment: Segment, now_ms: int) -> None:
+        segment.rename(DELETED)
+        self._leaving.append((now_ms + self.config.file_delete_delay_ms, segment))
+        at = bisect_right(self._bases, segment.base_offset) - 1
+        del self.segments[at], self._bases[at]
+        self._unsealed = [each for each in self._unsealed if each is not segment]
+        self.generation += 1
+
+    def remove_deleted(self, now_ms: int) -> None:
+        """Close and remove the files of dropped segments whose delay is over."""
+        while self._leaving and self._leaving[0][0] <= now_ms and not self.is_flushing:
+            _, segment = self._leaving.pop(0)
+            segment.close()
+            segment.remove(DELETED)
+
+    def truncate_to(self, offset: int, now_ms: int) -> None:
+        """Forget everything from the batch that holds `offset` on, for good."""
+        if offset >= self.log_end_offset:
+            return
+        check(not self.is_flushing, "no truncation under a flush")
+        self.generation += 1
+        self.is_settled = False
+        while len(self.segments) > 1 and self.active.base_offset >= offset:
+            self._drop_segment(self.active, now_ms)
+        active = self.active
+        end_offset = max(offset, active.base_offset)
+        found = reader.find(active, offset)
+        if found is not None:
+            position, header = found
+            if header.base_offset < offset:
+                end_offset = header.base_offset
+            active.truncate(position, header.base_offset)
+        self._unsealed = [each for each in self._unsealed if each is not active]
+        self.log_end_offset = end_offset
+        self.flushed_end_offset = min(self.flushed_end_offset, end_offset)
+        self.log_start_offset = min(self.log_start_offset, end_offset)
+        self._end_mark = (-1, None, 0)
+        self.epochs.truncate_end(end_offset)
+        self.load_producers(now_ms)
+
+    # -- producers on disk
+
+    def _take_snapshot(self) -> None:
+        """Save the producers as of the log end; only the newest snapshots are kept."""
+        if self._snapshots and self._snapshots[-1] == self.log_end_offset:
+            return
+        self._snapshots.append(self.log_end_offset)
+        path = self._snapshot_path(self.log_end_offset)
+        write_whole(self.disk, path, self.producer_state.snapshot(), sync=False)
+        while len(self._snapshots) > SNAPSHOTS_KEPT:
+            with suppress(FileNotFoundError):
+                self.disk.remove(self._snapshot_path(self._snapshots.pop(0)))
+
+    def _snapshot_path(self, offset: int) -> str:
+        return f"{self.directory}/{file_name(offset, SNAPSHOT)}"
+
+    def load_producers(self, now_ms: int) -> None:
+        """The producers as of the log end: the newest sound snapshot, and the headers past it."""
+        state, offset = self._newest_snapshot()
+        for segment in self.segments[max(bisect_right(self._bases, offset) - 1, 0) :]:
+            for _, header in reader.batches_from(segment, offset):
+                if header.producer_id >= 0:
+                    state.update(header, header.base_offset)
+        state.expire(now_ms, self.config.producer_id_expiration_ms)
+        self.producer_state = state
+
+    def _newest_snapshot(self) -> tuple[ProducerState, int]:
+        names = map(parse_file, self.disk.list_directory(self.directory))
+        self._snapshots = [
+            each.offset for each in names if each and each.kind == SNAPSHOT and not each.state
+        ]
+        state = ProducerState()
+        while self._snapshots:
+            offset = self._snapshots[-1]
+            path = self._snapshot_path(offset)
+            if self.log_start_offset <= offset <= self.log_end_offset:
+                try:
+                    state.load(read_whole(self.disk, path), path)
+                    return state, offset
+                except CorruptionError as error:
+                    logger.warning("producer snapshot passed over: %s", error)
+            self.disk.remove(path)
+            self._snapshots.pop()
+        return state, self.log_start_offset
+
+    # -- flushing and closing
+
+    def begin_flush(self) -> FlushWork:
+        """What must be synced for all that is here now. `finish_flush` follows, once."""
+        rolled, self._unsealed = self._unsealed, []
+        files = [file for segment in rolled for file in segment.open_files()]
+        active = self.active
+        files.append(active.file)
+        replacements = []
+        if self.epochs.is_dirty:
+            path = f"{self.directory}/{LEADER_EPOCHS}"
+            replacements.append((path, self.epochs.text()))
+            self.epochs.is_dirty = False
+        directories, self._new_names = self._new_names, []
+        self.is_flushing = True
+        return FlushWork(
+            files, replacements, directories, rolled, self.log_end_offset, active, active.size_bytes
+        )
+
+    def finish_flush(self, work: FlushWork) -> None:
+        """All of `work` is durable."""
+        self.is_flushing = False
+        for segment in work.rolled:
+            segment.is_sealed = True
+            segment.close_indexes()
+        if work.end_offset > self.flushed_end_offset:
+            self.flushed_end_offset = work.end_offset
+            self._end_mark = (work.end_offset, work.active, work.position)
+
+    def settle(self) -> list[File]:
+        """Leave the files as a clean stop does: indexes trimmed, producers saved. The files
+        that must be synced besides those of `begin_flush`."""
+        if self.is_settled:
+            return []
+        self.active.trim()
+        self._take_snapshot()
+        self.is_settled = True
+        return self.active.open_files()
+
+    def close(self) -> None:
+        """Let go of all descriptors. Nothing is written."""
+        for segment in self.segments:
+            segment.close()
+        for _, segment in self._leaving:
+            segment.close()

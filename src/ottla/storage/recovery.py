@@ -1,0 +1,319 @@
+"""How the log in a partition's directory is opened.
+
+After a clean stop everything is trusted: the end of the log is read off its last batch, and an
+index that is missing is built anew. After any other stop, all segments that reach past the
+recovery point are read whole: each batch's CRC is checked, both indexes are built anew, and the
+epochs are taken from the headers. The first batch that is not sound is where the log ends:
+
+    below the floor       these bytes were flushed. This is corruption: CorruptionError, and
+                          nothing is cut, so that the log can be mended or a replica be asked.
+    at or past the floor  the tail of writes that no flush covered: it is cut there, with
+                          whatever stands behind it, and that is reported.
+
+The floor is the largest offset that is known to have been flushed: recovery point, high
+watermark and log start of the checkpoints. An unflushed write may be lost as a whole, in part
+or not at all, and later ones with it or not: a sound batch behind an unsound one tells nothing.
+
+What compaction left behind: `.deleted` and `.cleaned` files go; a `.swap` segment takes the
+place of those whose offsets it holds.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from crc32c import crc32c
+
+from ottla.base.errors import CorruptionError
+from ottla.base.ids import TopicPartition
+from ottla.base.world import Disk, Rng
+from ottla.records.batch import (
+    CRC_START,
+    HEADER_BYTES,
+    LENGTH_OVERHEAD,
+    MAGIC,
+    BatchHeader,
+    read_header,
+)
+from ottla.storage import reader
+from ottla.storage.config import LogConfig
+from ottla.storage.leader_epochs import LeaderEpochs, read_leader_epochs
+from ottla.storage.log import Log
+from ottla.storage.names import (
+    CLEANED,
+    DELETED,
+    LEADER_EPOCHS,
+    LOG,
+    OFFSET_INDEX,
+    SNAPSHOT,
+    SWAP,
+    TEMPORARY,
+    TIME_INDEX,
+    file_name,
+    parse_file,
+)
+from ottla.storage.segment import KINDS, Segment
+
+logger = logging.getLogger(__name__)
+
+SCAN_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What is known of a log before its directory is looked at."""
+
+    disk: Disk
+    rng: Rng
+    now_ms: int
+    is_clean: bool
+    recovery_point: int = 0
+    log_start_offset: int = 0
+    high_watermark: int = 0
+
+    @property
+    def floor(self) -> int:
+        return max(self.recovery_point, self.high_watermark, self.log_start_offset)
+
+
+class Cut(NamedTuple):
+    """Where a scan found the end of what is sound."""
+
+    position: int
+    size_bytes: int
+    cause: str
+
+
+def open_log(
+    opening: Opening, topic_partition: TopicPartition, directory: str, config: LogConfig
+) -> Log:
+    """The log in `directory`, ready to be read and written. CorruptionError if bytes that were
+    flushed are not what they were: then nothing has been changed."""
+    log = Log(opening.disk, opening.rng, topic_partition, directory, config)
+    present = _clear_leftovers(opening.disk, directory)
+    bases = [each.offset for each in map(parse_file, present) if each and each.kind == LOG]
+    if not bases:
+        log.start_at(opening.log_start_offset, opening.now_ms)
+    for base in bases:
+        log.adopt(_segment(opening, directory, base, config))
+    _load_epochs(log)
+    if not opening.is_clean:
+        _scan_tail(log, opening)
+    _drop_empty(log)
+    _find_end(log, opening)
+    if opening.is_clean:
+        _mend_indexes(log, present)
+    log.load_producers(opening.now_ms)
+    log.is_settled = opening.is_clean and bool(bases)
+    return log
+
+
+def _segment(opening: Opening, directory: str, base: int, config: LogConfig) -> Segment:
+    path = f"{directory}/{file_name(base, LOG)}"
+    size = opening.disk.size(path)
+    segment = Segment(opening.disk, directory, base, config, size_bytes=size)
+    segment.created_ms = opening.now_ms
+    segment.is_sealed = True
+    return segment
+
+
+def _find_end(log: Log, opening: Opening) -> None:
+    """Set the log's offsets by what its segments hold."""
+    active = log.active
+    last = reader.last_header(active)
+    log.log_end_offset = last.last_offset + 1 if last else active.base_offset
+    log.log_start_offset = max(opening.log_start_offset, log.segments[0].base_offset)
+    if log.log_end_offset < opening.floor:
+        raise CorruptionError(
+            f"the log ends at offset {log.log_end_offset}, {opening.floor} was flushed",
+            path=active.path,
+            position=active.size_bytes,
+        )
+    log.flushed_end_offset = log.log_end_offset if opening.is_clean else log.log_start_offset
+    active.is_sealed = False
+    log.epochs.truncate_end(log.log_end_offset)
+    log.epochs.truncate_start(log.log_start_offset)
+
+
+def _drop_empty(log: Log) -> None:
+    """An empty segment that is not the last, or was made by a roll that failed, goes."""
+    last = log.segments[-1]
+    for segment in log.segments[:-1]:
+        if not segment.size_bytes:
+            log.discard(segment)
+    if len(log.segments) > 1 and not last.size_bytes:
+        header = reader.last_header(log.segments[-2])
+        if header is not None and header.last_offset >= last.base_offset:
+            log.discard(last)
+
+
+def _mend_indexes(log: Log, present: list[str]) -> None:
+    """Build anew what is missing. An empty segment needs none."""
+    names = dict.fromkeys(present)
+    for segment in log.segments:
+        wanted = [file_name(segment.base_offset, kind) for kind in (OFFSET_INDEX, TIME_INDEX)]
+        if segment.size_bytes and not all(name in names for name in wanted):
+            logger.warning("%s: index is missing, built anew", segment.path)
+            segment.rebuild_indexes()
+            segment.trim()
+            segment.close_indexes()
+
+
+def _load_epochs(log: Log) -> None:
+    """The book of epochs from its file; from all headers where there is none."""
+    path = f"{log.directory}/{LEADER_EPOCHS}"
+    try:
+        epochs = read_leader_epochs(log.disk, path)
+    except CorruptionError as error:
+        logger.warning("leader epochs built anew: %s", error)
+        epochs = None
+    if epochs is None:
+        epochs = LeaderEpochs()
+        for segment in log.segments:
+            try:
+                for _, header in segment.headers(0, segment.size_bytes):
+                    epochs.assign(header.partition_leader_epoch, header.base_offset)
+            except CorruptionError:
+                break
+    log.epochs = epochs
+
+
+# -- after an unclean stop
+
+
+def _scan_tail(log: Log, opening: Opening) -> None:
+    """Check every batch past the recovery point, and end the log where one is not sound."""
+    at = 0
+    while at < len(log.segments):
+        segment = log.segments[at]
+        at += 1
+        is_last = at == len(log.segments)
+        if not is_last and log.segments[at].base_offset <= opening.recovery_point:
+            continue
+        end_offset, cut = scan(segment, log.epochs)
+        if cut is not None:
+            _cut(log, segment, end_offset, cut, opening)
+        elif not is_last:
+            segment.trim()
+            log.unseal(segment)
+
+
+def _cut(log: Log, segment: Segment, end_offset: int, cut: Cut, opening: Opening) -> None:
+    later = [each for each in log.segments if each.base_offset > segment.base_offset]
+    lost_bytes = cut.size_bytes + sum(each.size_bytes for each in later)
+    if end_offset < opening.floor:
+        raise CorruptionError(
+            f"{cut.cause}, below offset {opening.floor} that was flushed",
+            path=segment.path,
+            position=cut.position,
+            size_bytes=lost_bytes,
+        )
+    logger.warning(
+        "%s: cut at position %d, offset %d: %d bytes that no flush covered (%s)",
+        segment.path,
+        cut.position,
+        end_offset,
+        lost_bytes,
+        cut.cause,
+    )
+    for each in reversed(later):
+        log.discard(each)
+    segment.file.truncate(cut.position)
+
+
+def scan(segment: Segment, epochs: LeaderEpochs) -> tuple[int, Cut | None]:
+    """Read a segment whole and build its indexes anew: the offset behind its last sound batch,
+    and what is wrong behind it."""
+    size = segment.size_bytes
+    segment.forget()
+    next_offset = segment.base_offset
+    try:
+        for header in _sound_batches(segment, size):
+            segment.note((header,), header.base_offset)
+            epochs.assign(header.partition_leader_epoch, header.base_offset)
+            next_offset = header.last_offset + 1
+    except CorruptionError as error:
+        return next_offset, Cut(error.position, error.size_bytes, error.cause)
+    return next_offset, None
+
+
+def _sound_batches(segment: Segment, size: int) -> Iterator[BatchHeader]:
+    """The headers of all batches; CorruptionError at the first that is not sound."""
+    position, next_offset = 0, segment.base_offset
+    chunk, chunk_at = memoryview(b""), 0
+    while position < size:
+        at = position - chunk_at
+        if len(chunk) - at < HEADER_BYTES:
+            chunk, chunk_at, at = _read(segment, position, SCAN_BYTES), position, 0
+        cause = "torn header"
+        if len(chunk) - at >= HEADER_BYTES:
+            header = read_header(chunk, at)
+            length = header.batch_length + LENGTH_OVERHEAD
+            if HEADER_BYTES <= length <= size - position and len(chunk) - at < length:
+                chunk, chunk_at, at = _read(segment, position, max(length, SCAN_BYTES)), position, 0
+            cause = _fault(header, chunk[at : at + max(length, 0)], next_offset)
+        if cause:
+            raise CorruptionError(
+                cause, path=segment.path, position=position, size_bytes=size - position
+            )
+        yield header
+        position += length
+        next_offset = header.last_offset + 1
+
+
+def _read(segment: Segment, position: int, length: int) -> memoryview:
+    return memoryview(segment.file.pread(length, position))
+
+
+def _fault(header: BatchHeader, batch: memoryview, next_offset: int) -> str:
+    """What is wrong with a batch; empty where it is sound."""
+    length = header.batch_length + LENGTH_OVERHEAD
+    if length < HEADER_BYTES or len(batch) < length:
+        return "torn batch"
+    if header.magic != MAGIC:
+        return f"magic {header.magic}"
+    if header.crc != crc32c(batch[CRC_START:]):
+        return "CRC"
+    if header.base_offset < next_offset or header.last_offset_delta < 0:
+        return f"offset {header.base_offset} where {next_offset} was due"
+    return ""
+
+
+# -- what compaction and deletion left
+
+
+def _clear_leftovers(disk: Disk, directory: str) -> list[str]:
+    """Finish or undo what a stop interrupted; the names that are left."""
+    for name in disk.list_directory(directory):
+        file = parse_file(name)
+        if name.endswith(TEMPORARY) or (file and file.state in (DELETED, CLEANED)):
+            disk.remove(f"{directory}/{name}")
+        elif file and file.state == SWAP and file.kind == LOG:
+            _complete_swap(disk, directory, file.offset)
+    names = disk.list_directory(directory)
+    files = {name: parse_file(name) for name in names}
+    with_log = {each.offset: True for each in files.values() if each and each.kind == LOG}
+    for name, file in files.items():
+        is_orphan = file and file.kind != SNAPSHOT and file.offset not in with_log
+        if file and (file.state or is_orphan):
+            disk.remove(f"{directory}/{name}")
+    return [name for name in names if disk.exists(f"{directory}/{name}")]
+
+
+def _complete_swap(disk: Disk, directory: str, offset: int) -> None:
+    """A compacted segment was whole when it became `.swap`: it replaces what it was made of."""
+    path = f"{directory}/{file_name(offset, LOG)}"
+    replaced = offset
+    swap = Segment(disk, directory, offset, LogConfig(), size_bytes=disk.size(path + SWAP))
+    swap.open(state=SWAP)
+    for _, header in swap.headers(0, swap.size_bytes):
+        replaced = header.last_offset
+    swap.close()
+    for each in map(parse_file, disk.list_directory(directory)):
+        if each and not each.state and offset <= each.offset <= replaced and each.kind != SNAPSHOT:
+            disk.remove(f"{directory}/{file_name(each.offset, each.kind)}")
+    for kind in KINDS:
+        with suppress(FileNotFoundError):
+            disk.rename(f"{directory}/{file_name(offset, kind + SWAP)}", swap.stem + kind)

@@ -1,0 +1,271 @@
+"""One segment of a log: a `.log` file of whole batches, and the two indexes beside it.
+
+Invariants: `size_bytes` counts whole batches, whatever else the file holds behind them; the file
+is written at that position and nowhere else; both indexes know nothing at or past it. Only the
+last segment of a log is written. What a failed write left behind is cut off at once; should
+even that fail, it lies past `size_bytes`, where nobody reads and the next write goes over it.
+
+Descriptors are opened when first used: an idle segment holds none but what reading left open.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Final
+
+from ottla.base.errors import CorruptionError
+from ottla.base.world import Disk, File
+from ottla.records.batch import HEADER_BYTES, LENGTH_OVERHEAD, MAGIC, BatchHeader, read_header
+from ottla.storage.config import LogConfig
+from ottla.storage.names import (
+    LOG,
+    OFFSET_INDEX,
+    TIME_INDEX,
+    TRANSACTION_INDEX,
+    file_name,
+)
+from ottla.storage.offset_index import OffsetIndex
+from ottla.storage.time_index import TimeIndex
+
+SCAN_BYTES: Final = 8192
+"""How much a scan of headers reads at once: two index intervals."""
+OFFSET_DELTA_MAX: Final = (1 << 31) - 1
+_UNKNOWN: Final = -2
+KINDS: Final = (LOG, OFFSET_INDEX, TIME_INDEX, TRANSACTION_INDEX)
+"""Files of a segment. A .snapshot of the same number tells of what lies before it."""
+
+
+class Segment:
+    __slots__ = (
+        "_file",
+        "_max_timestamp",
+        "_max_timestamp_offset",
+        "_rolling_timestamp",
+        "base_offset",
+        "bytes_since_entry",
+        "created_ms",
+        "disk",
+        "index",
+        "index_interval_bytes",
+        "is_sealed",
+        "jitter_ms",
+        "size_bytes",
+        "stem",
+        "time_index",
+    )
+
+    def __init__(
+        self, disk: Disk, directory: str, base_offset: int, config: LogConfig, *, size_bytes: int
+    ) -> None:
+        self.disk = disk
+        self.base_offset = base_offset
+        self.stem = f"{directory}/{file_name(base_offset, '')}"
+        """Path of its files without their suffix."""
+        self.size_bytes = size_bytes
+        self.index_interval_bytes = config.index_interval_bytes
+        self.bytes_since_entry = 0
+        self.created_ms = 0
+        self.jitter_ms = 0
+        self.is_sealed = False
+        """Rolled, flushed, its index files closed."""
+        self._file: File | None = None
+        # What an existing segment holds is looked up when it is first asked for.
+        known = _UNKNOWN if size_bytes else -1
+        self._max_timestamp = known
+        self._max_timestamp_offset = base_offset
+        self._rolling_timestamp = known
+        index_bytes = config.segment_index_bytes
+        self.index = OffsetIndex(disk, self.stem + OFFSET_INDEX, base_offset, index_bytes)
+        self.time_index = TimeIndex(disk, self.stem + TIME_INDEX, base_offset, index_bytes)
+
+    @property
+    def path(self) -> str:
+        return self.stem + LOG
+
+    @property
+    def file(self) -> File:
+        return self._file or self.open()
+
+    def open(self, *, create: bool = False, state: str = "") -> File:
+        self._file = self.disk.open(self.path + state, create=create)
+        return self._file
+
+    @property
+    def max_timestamp(self) -> int:
+        if self._max_timestamp == _UNKNOWN:
+            self._look_up_max_timestamp()
+        return self._max_timestamp
+
+    def _look_up_max_timestamp(self) -> None:
+        self._max_timestamp, self._max_timestamp_offset = self.time_index.last
+
+    @property
+    def max_timestamp_offset(self) -> int:
+        """Last offset of the batch that holds the largest timestamp."""
+        if self._max_timestamp == _UNKNOWN:
+            self._look_up_max_timestamp()
+        return self._max_timestamp_offset
+
+    def _look_up_rolling_timestamp(self) -> int:
+        """Largest timestamp of its first batch: the age of a segment counts from there."""
+        self._rolling_timestamp = self.header_at(0).max_timestamp
+        return self._rolling_timestamp
+
+    def is_due_to_roll(
+        self, size_bytes: int, last_offset: int, timestamp: int, now_ms: int, config: LogConfig
+    ) -> bool:
+        """Whether such a batch belongs into a new segment, by Kafka's conditions."""
+        # hot: produce
+        size = self.size_bytes
+        if not size:
+            return False
+        since = self._rolling_timestamp
+        if since == _UNKNOWN:
+            since = self._look_up_rolling_timestamp()
+        age = timestamp - since if since >= 0 else now_ms - self.created_ms
+        return (
+            size > config.segment_bytes - size_bytes
+            or age > config.segment_ms - self.jitter_ms
+            or last_offset - self.base_offset > OFFSET_DELTA_MAX
+            or self.index.count >= self.index.capacity
+            or self.time_index.count >= self.time_index.capacity - 1
+        )
+
+    def append(self, data: memoryview, batches: Sequence[BatchHeader], first_offset: int) -> None:
+        """# hot: produce. Write these batches, whose first record gets `first_offset`."""
+        timestamp, timestamp_offset = self._max_timestamp, self._max_timestamp_offset
+        try:
+            (self._file or self.open()).pwrite(data, self.size_bytes)
+            self.note(batches, first_offset)
+        except OSError:
+            self._max_timestamp, self._max_timestamp_offset = timestamp, timestamp_offset
+            self._cut_back(first_offset)
+            raise
+
+    def note(self, batches: Sequence[BatchHeader], first_offset: int) -> None:
+        """# hot: produce. These batches stand at the end of the file: count and index them."""
+        position = self.size_bytes
+        if not position:
+            self._rolling_timestamp = batches[0].max_timestamp
+        elif self._max_timestamp == _UNKNOWN:
+            self._look_up_max_timestamp()
+        since = self.bytes_since_entry
+        offset = first_offset
+        for batch in batches:
+            last_offset = offset + batch[6]
+            timestamp = batch[8]
+            if timestamp > self._max_timestamp:
+                self._max_timestamp = timestamp
+                self._max_timestamp_offset = last_offset
+            if since > self.index_interval_bytes:
+                self.index.add(last_offset, position)
+                self.time_index.maybe_add(self._max_timestamp, self._max_timestamp_offset)
+                since = 0
+            length = batch[1] + LENGTH_OVERHEAD
+            position += length
+            since += length
+            offset = last_offset + 1
+        self.bytes_since_entry = since
+        self.size_bytes = position
+
+    def _cut_back(self, first_offset: int) -> None:
+        """Undo a write that failed, as far as the disk lets us."""
+        with suppress(OSError):
+            self.file.truncate(self.size_bytes)
+        with suppress(OSError):
+            self.index.truncate_to(first_offset)
+            self.time_index.truncate_to(first_offset)
+
+    def truncate(self, position: int, offset: int) -> None:
+        """Cut the file at `position`, the start of the first batch at or past `offset`."""
+        self.index.truncate_to(offset)
+        self.time_index.truncate_to(offset)
+        self.file.truncate(position)
+        self.size_bytes = position
+        self.bytes_since_entry = 0
+        self.is_sealed = False
+        self._rolling_timestamp = _UNKNOWN if position else -1
+        self._max_timestamp, self._max_timestamp_offset = self.time_index.last
+        for _, header in self.headers(self.index.last_position(), position):
+            if header.max_timestamp > self._max_timestamp:
+                self._max_timestamp = header.max_timestamp
+                self._max_timestamp_offset = header.last_offset
+
+    def rebuild_indexes(self) -> None:
+        """Both indexes anew from the headers in the file."""
+        size = self.size_bytes
+        self.forget()
+        for _, header in self.headers(0, size):
+            self.note((header,), header.base_offset)
+
+    def forget(self) -> None:
+        """Start from an empty file and empty indexes; `note` tells what is there."""
+        self.index.reset()
+        self.time_index.reset()
+        self.size_bytes = self.bytes_since_entry = 0
+        self._max_timestamp = self._rolling_timestamp = -1
+        self._max_timestamp_offset = self.base_offset
+
+    def trim(self) -> None:
+        """No more batches come: the last time entry, and the indexes cut to their size."""
+        if self.max_timestamp >= 0:
+            self.time_index.maybe_add(self._max_timestamp, self._max_timestamp_offset)
+        self.index.trim()
+        self.time_index.trim()
+
+    def close_indexes(self) -> None:
+        self.index.close()
+        self.time_index.close()
+
+    def close(self) -> None:
+        self.close_indexes()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def open_files(self) -> list[File]:
+        """Its files that are open: after `trim`, all three."""
+        files = (self._file, self.index.file, self.time_index.file)
+        return [file for file in files if file is not None]
+
+    def remove(self, state: str) -> None:
+        """Remove its files of that last name."""
+        for kind in KINDS:
+            with suppress(FileNotFoundError):
+                self.disk.remove(self.stem + kind + state)
+
+    def rename(self, state: str) -> None:
+        """Give its files another last name; the ones that are not there are passed over."""
+        for kind in KINDS:
+            path = self.stem + kind
+            if self.disk.exists(path):
+                self.disk.rename(path, path + state)
+
+    # -- reading
+
+    def header_at(self, position: int) -> BatchHeader:
+        """The header of the batch at `position`; CorruptionError if there is none."""
+        return next(self.headers(position, self.size_bytes))[1]
+
+    def headers(self, position: int, end: int) -> Iterator[tuple[int, BatchHeader]]:
+        """(position, header) of each batch from `position` to `end`, by small reads."""
+        chunk, chunk_at = b"", position
+        while position < end:
+            if position + HEADER_BYTES > chunk_at + len(chunk):
+                chunk, chunk_at = self.file.pread(SCAN_BYTES, position), position
+            at = position - chunk_at
+            header = read_header(chunk, at) if at + HEADER_BYTES <= len(chunk) else None
+            if header is None or not self._is_plausible(header, position, end):
+                raise CorruptionError(
+                    "no batch header", path=self.path, position=position, size_bytes=end - position
+                )
+            yield position, header
+            position += header.batch_length + LENGTH_OVERHEAD
+
+    def _is_plausible(self, header: BatchHeader, position: int, end: int) -> bool:
+        behind = position + header.batch_length + LENGTH_OVERHEAD
+        return (
+            header.magic == MAGIC
+            and position + HEADER_BYTES <= behind <= end
+            and header.base_offset >= self.base_offset
+            and header.last_offset_delta >= 0
+        )

@@ -1,0 +1,64 @@
+"""From a timestamp to a record: ListOffsets by time, and the largest timestamp of all.
+
+The time index leads to a place from which on the record must be, headers to its batch, and only
+that one batch is unpacked. A batch whose records cannot be read is answered for as a whole, by
+its first offset and its largest timestamp: it was taken as it came (`record.validation`).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from ottla.base.errors import KafkaError
+from ottla.base.limits import DECOMPRESSED_BYTES
+from ottla.records.batch import BatchHeader
+from ottla.records.record import iterate_records
+from ottla.storage import reader
+from ottla.storage.segment import Segment
+
+
+class TimestampedOffset(NamedTuple):
+    timestamp: int
+    offset: int
+    leader_epoch: int
+
+
+def first_at(
+    segments: Sequence[Segment], timestamp: int, start_offset: int, end_offset: int
+) -> TimestampedOffset | None:
+    """The first record from `start_offset` on with this timestamp or a later one, if it lies
+    below `end_offset`."""
+    for segment in segments:
+        if segment.max_timestamp < timestamp:
+            continue
+        near = segment.time_index.floor(timestamp)
+        # The entry's own batch may hold the timestamp too, so the scan starts with it.
+        offset = max(near.offset, start_offset)
+        for position, header in reader.batches_from(segment, offset):
+            if header.max_timestamp < timestamp:
+                continue
+            for record in _records(segment, position, header):
+                if record.timestamp >= timestamp and record.offset >= start_offset:
+                    return record if record.offset < end_offset else None
+    return None
+
+
+def latest(segments: Sequence[Segment], end_offset: int) -> TimestampedOffset | None:
+    """The first record with the largest timestamp of all, if it lies below `end_offset`."""
+    segment = max(segments, key=lambda each: each.max_timestamp)
+    if segment.max_timestamp < 0:
+        return None
+    found = reader.find(segment, segment.max_timestamp_offset)
+    if found is None:
+        return None
+    record = max(_records(segment, *found), key=lambda each: each.timestamp)
+    return record if record.offset < end_offset else None
+
+
+def _records(segment: Segment, position: int, header: BatchHeader) -> Iterator[TimestampedOffset]:
+    batch = segment.file.pread(header.size_bytes, position)
+    epoch = header.partition_leader_epoch
+    try:
+        for record in iterate_records(batch, DECOMPRESSED_BYTES):
+            yield TimestampedOffset(record.timestamp, record.offset, epoch)
+    except KafkaError:
+        yield TimestampedOffset(header.max_timestamp, header.base_offset, epoch)
