@@ -66,7 +66,7 @@ def test_what_was_made_is_there_after_a_restart(kind):
     async def make(controller, metadata):
         await controller.create_topic("a", partitions=3, replication_factor=1)
         await controller.create_topic("b", partitions=1, replication_factor=3)
-        await controller.alter_configs(BROKER, "", [ConfigOp("log.retention.ms", 0, "9")])
+        await controller.alter_configs(BROKER, "", [ConfigOp("log.retention.ms", OpType.SET, "9")])
         images.append(metadata.image)
 
     async def look():

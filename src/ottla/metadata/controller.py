@@ -189,7 +189,7 @@ class Controller:
         while True:
             _, entries = await self._metadata.store.read(keys.PRODUCER_IDS)
             entry = entries.get(keys.PRODUCER_IDS)
-            first = keys.content_of(keys.PRODUCER_IDS, entry.value)["next"] if entry else 0
+            first = keys.content_of(entry.value)["next"] if entry else 0
             compare = Compare(keys.PRODUCER_IDS, entry.mod_revision if entry else NO_REVISION)
             put = Put(keys.PRODUCER_IDS, keys.value_of({"next": first + count}))
             if await self._commit([compare], [put]):
@@ -310,7 +310,7 @@ class Controller:
         while True:
             _, entries = await self._metadata.store.read(key)
             entry = entries.get(key)
-            before = keys.content_of(key, entry.value) if entry else {}
+            before = keys.content_of(entry.value) if entry else {}
             after = change(before)
             if validate_only or after == before:
                 return

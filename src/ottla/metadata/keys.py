@@ -18,7 +18,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ottla.base.errors import CorruptionError
 from ottla.base.ids import NodeId, PartitionIndex, Uuid
 
 CLUSTER: Final = "cluster"
@@ -74,11 +73,9 @@ def value_of(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, separators=(",", ":")).encode()
 
 
-def content_of(key: str, value: bytes) -> dict[str, Any]:
-    try:
-        content = json.loads(value)
-    except ValueError as error:
-        raise CorruptionError(str(error), path=key, size_bytes=len(value)) from error
+def content_of(value: bytes) -> dict[str, Any]:
+    """ValueError where it is no JSON object."""
+    content = json.loads(str(value, "utf-8"))
     if not isinstance(content, dict):
-        raise CorruptionError("not an object", path=key, size_bytes=len(value))
+        raise ValueError("not a JSON object")
     return content
