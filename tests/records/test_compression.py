@@ -78,6 +78,14 @@ def test_zstd_without_a_content_size_is_read() -> None:
     assert code_of("zstd", packed[:-1]) is ErrorCode.INVALID_RECORD
 
 
+def test_zstd_without_a_size_cut_between_two_blocks() -> None:
+    packer = zstandard.ZstdCompressor().compressobj()
+    first = packer.compress(TEXT) + packer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+    rest = packer.compress(TEXT) + packer.flush()
+    assert decompress(compression.ZSTD, first + rest, MIB) == TEXT * 2
+    assert code_of("zstd", first) is ErrorCode.INVALID_RECORD
+
+
 def test_snappy_raw_and_xerial_of_any_block_size_are_read() -> None:
     raw = bytes(cramjam.snappy.compress_raw(TEXT))
     assert decompress(compression.SNAPPY, raw, len(TEXT)) == TEXT

@@ -158,9 +158,16 @@ def test_fewer_records_than_counted() -> None:
     assert_refused(with_body(one_record(GOOD), count=2), ErrorCode.INVALID_RECORD)
 
 
-def test_a_timestamp_past_64_bits() -> None:
-    batch = build_batch([Record(0, 2**63 - 1)])
-    batch[HEADER_BYTES:] = one_record(b"\x00\x02\x00\x01\x01\x00")
+def test_a_record_inside_another() -> None:
+    body = one_record(GOOD + one_record(GOOD))
+    assert_refused(with_body(body, count=1), ErrorCode.INVALID_RECORD)
+    assert_refused(with_body(body, count=2), ErrorCode.INVALID_RECORD)
+
+
+@pytest.mark.parametrize(("edge", "delta"), [(2**63 - 1, b"\x02"), (-(2**63), b"\x01")])
+def test_a_timestamp_past_64_bits(edge: int, delta: bytes) -> None:
+    batch = build_batch([Record(0, edge)])
+    batch[HEADER_BYTES:] = one_record(b"\x00" + delta + b"\x00\x01\x01\x00")
     assert_refused(batch, ErrorCode.INVALID_RECORD)
 
 

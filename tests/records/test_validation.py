@@ -53,6 +53,13 @@ def patched(at: int, form: str, value: int, *, seal: bool = True) -> bytearray:
     return batch
 
 
+def counting(count: int, last_delta: int) -> bytearray:
+    batch = patched(57, "i", count)
+    struct.pack_into(">i", batch, 23, last_delta)
+    seal_batch(batch)
+    return batch
+
+
 def no_producer(**fields: int) -> bytearray:
     return build_batch(records_of(), **fields)
 
@@ -69,6 +76,10 @@ REFUSED: dict[str, tuple[bytes, ErrorCode]] = {
     "length one less": (patched(8, "i", LENGTH - 1), C.INVALID_RECORD),
     "length one more": (patched(8, "i", LENGTH + 1), C.INVALID_RECORD),
     "length 2^31-1": (patched(8, "i", 2**31 - 1), C.INVALID_RECORD),
+    "length 13, magic 1": (
+        struct.pack(">qiibi", 0, 13, 0, 1, 0) + bytes(4),
+        C.CORRUPT_MESSAGE,
+    ),
     "cut short": (bytes(build_batch(records_of())[:-1]), C.INVALID_RECORD),
     "bytes behind": (bytes(build_batch(records_of())) + b"\0", C.INVALID_RECORD),
     "two batches": (bytes(build_batch(records_of())) * 2, C.INVALID_RECORD),
@@ -96,6 +107,8 @@ REFUSED: dict[str, tuple[bytes, ErrorCode]] = {
     "last delta -1": (patched(23, "i", -1), C.INVALID_RECORD),
     "last delta 2^31-1": (patched(23, "i", 2**31 - 1), C.INVALID_RECORD),
     "count 0": (patched(57, "i", 0), C.INVALID_RECORD),
+    "count 0 and last delta -1": (counting(0, -1), C.INVALID_RECORD),
+    "count -1 and last delta -2": (counting(-1, -2), C.INVALID_RECORD),
     "count -1": (patched(57, "i", -1), C.INVALID_RECORD),
     "count one more": (patched(57, "i", 4), C.INVALID_RECORD),
     "count 2^31-1": (patched(57, "i", 2**31 - 1), C.INVALID_RECORD),
@@ -162,6 +175,7 @@ def test_timestamp_bounds_of_the_topic(deep: bool) -> None:
             check(batch, rules)
         else:
             assert refusal(batch, rules).code is ErrorCode.INVALID_TIMESTAMP
+        check(build_batch([Record(0, -1)]), rules)
         appending = BatchRules(timestamp_before_max_ms=0, log_append_time=True, deep=deep)
         check(batch, appending)
 
