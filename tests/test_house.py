@@ -76,7 +76,7 @@ BANS: Final[Mapping[str, tuple[frozenset[str], str]]] = {
     "random": (OUTSIDE | {"sim"}, "randomness is world.rng"),  # sim: see faults_of_seeds
     "secrets": (OUTSIDE, "randomness is world.rng"),
     "uuid": (OUTSIDE, "randomness is world.rng"),
-    "os": (OUTSIDE, "files are world.disk"),
+    "os": (OUTSIDE | CALLERS_PROCESS, "files are world.disk"),
     "io": (OUTSIDE, "files are world.disk"),
     "pathlib": (OUTSIDE | CALLERS_PROCESS, "files are world.disk"),
     "tempfile": (OUTSIDE | CALLERS_PROCESS, "files are world.disk"),
