@@ -2,7 +2,8 @@
 
 Every call is one or a few system calls; there is no buffer of ours, so what `pwrite` returned
 from is in the page cache and survives the process. Python repeats a call that a signal
-interrupted. A closed file has descriptor -1, so that using it is EBADF and never another file.
+interrupted. A closed file has descriptor -1, so that using it is EBADF and never another file;
+but whoever closes one first waits for what helper threads still do with it.
 
 What differs by platform stands in `syscalls`.
 """
@@ -58,6 +59,8 @@ class HostFile:
         os.ftruncate(self._fd, size)
 
     def sync(self) -> None:
+        if self._fd < 0:  # for which Python has a ValueError
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF), self.path)
         syscalls.sync_data(self._fd)
 
     def map(self) -> memoryview:

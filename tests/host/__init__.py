@@ -1,0 +1,1 @@
+"""A package, so that modules named alike in other rooms' tests do not meet."""
