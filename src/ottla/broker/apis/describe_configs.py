@@ -1,0 +1,60 @@
+"""DescribeConfigs (key 32): the configs of topics, brokers and others.
+
+Behaviour. Each resource is answered on its own, with all of its configs, or those among
+`configuration_keys` that it has. See configs for what each kind of resource has. Values of
+secrets are null.
+Versions. 1 has synonyms and sources, 3 types and documentation, both on demand; 4 is flexible.
+"""
+
+from ottla.base.errors import KafkaError
+from ottla.base.options import ConfigEntry
+from ottla.broker.configs import describe
+from ottla.broker.context import RequestContext, Services
+from ottla.protocol.messages.describe_configs import (
+    DescribeConfigsRequest,
+    DescribeConfigsResource,
+    DescribeConfigsResourceResult,
+    DescribeConfigsResponse,
+    DescribeConfigsResult,
+    DescribeConfigsSynonym,
+)
+
+
+def describe_configs(
+    context: RequestContext, request: DescribeConfigsRequest
+) -> DescribeConfigsResponse:
+    return DescribeConfigsResponse(
+        results=[_result(context.services, request, each) for each in request.resources]
+    )
+
+
+def _result(
+    services: Services, request: DescribeConfigsRequest, resource: DescribeConfigsResource
+) -> DescribeConfigsResult:
+    result = DescribeConfigsResult(
+        resource_type=resource.resource_type, resource_name=resource.resource_name, configs=[]
+    )
+    try:
+        entries = describe(services, resource.resource_type, resource.resource_name)
+    except KafkaError as error:
+        result.error_code, result.error_message = error.code, error.message
+        return result
+    keys = resource.configuration_keys  # none is all, as null is
+    result.configs = [_row(request, entry) for entry in entries if not keys or entry.name in keys]
+    return result
+
+
+def _row(request: DescribeConfigsRequest, entry: ConfigEntry) -> DescribeConfigsResourceResult:
+    return DescribeConfigsResourceResult(
+        name=entry.name,
+        value=entry.value,
+        read_only=entry.read_only,
+        config_source=entry.source,
+        is_sensitive=entry.is_sensitive,
+        synonyms=[
+            DescribeConfigsSynonym(name=place.name, value=place.value, source=place.source)
+            for place in (entry.synonyms if request.include_synonyms else ())
+        ],
+        config_type=entry.type,
+        documentation=entry.documentation if request.include_documentation else None,
+    )

@@ -1,0 +1,54 @@
+"""DescribeProducers (key 61): the active producers of partitions.
+
+Behaviour. For tools that look for hanging transactions: idempotent producers are listed too,
+with -1 for the start of a transaction they have not. Partitions are answered by their leader.
+Versions. 0 alone.
+"""
+
+from ottla.base.errors import KafkaError
+from ottla.broker.context import RequestContext, Services
+from ottla.metadata.topic_names import check_topic_name
+from ottla.protocol.messages.describe_producers import (
+    DescribeProducersRequest,
+    DescribeProducersResponse,
+    PartitionResponse,
+    ProducerState,
+    TopicResponse,
+)
+
+
+def describe_producers(
+    context: RequestContext, request: DescribeProducersRequest
+) -> DescribeProducersResponse:
+    services = context.services
+    return DescribeProducersResponse(
+        topics=[
+            TopicResponse(
+                name=topic.name,
+                partitions=[_answer(services, topic.name, at) for at in topic.partition_indexes],
+            )
+            for topic in request.topics
+        ]
+    )
+
+
+def _answer(services: Services, topic: str, index: int) -> PartitionResponse:
+    row = PartitionResponse(partition_index=index, active_producers=[])
+    try:
+        check_topic_name(topic)
+        producers = services.replicas.leader_of(topic, index).log.producers()
+    except KafkaError as error:
+        row.error_code, row.error_message = error.code, error.message
+        return row
+    row.active_producers = [
+        ProducerState(
+            producer_id=producer.producer_id,
+            producer_epoch=producer.epoch,
+            last_sequence=producer.last_sequence,
+            last_timestamp=producer.last_timestamp,
+            coordinator_epoch=producer.coordinator_epoch,
+            current_txn_start_offset=producer.transaction_start,
+        )
+        for producer in producers
+    ]
+    return row

@@ -1,0 +1,110 @@
+"""DescribeTopicPartitions (key 75): topics page by page, with eligible leaders (KIP-966).
+
+Behaviour. Topics come in the order of their names: the ones asked for, or all of them. A page
+holds at most `response_partition_limit` partitions, `max.request.partition.size.limit` at the
+most, and one at the least, since an empty page would lead nowhere. The cursor of a page that is
+not the last goes into the next request; a cursor whose topic is not among the ones asked for is
+INVALID_REQUEST. A topic of all that is gone by then is passed over, one that was asked for is
+UNKNOWN_TOPIC_OR_PARTITION or INVALID_TOPIC_EXCEPTION; neither counts as a partition.
+Versions. 0 alone.
+"""
+
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.broker.apis.metadata import INTERNAL_TOPICS
+from ottla.broker.context import RequestContext
+from ottla.broker.operations import TOPIC_OPERATIONS
+from ottla.metadata.image import NO_NODE, ClusterImage, PartitionImage, TopicImage
+from ottla.metadata.topic_names import check_topic_name
+from ottla.protocol.messages.describe_topic_partitions import (
+    Cursor,
+    DescribeTopicPartitionsRequest,
+    DescribeTopicPartitionsResponse,
+    DescribeTopicPartitionsResponsePartition,
+    DescribeTopicPartitionsResponseTopic,
+)
+
+
+def describe_topic_partitions(
+    context: RequestContext, request: DescribeTopicPartitionsRequest
+) -> DescribeTopicPartitionsResponse:
+    image = context.services.cluster.image
+    cursor = request.cursor or Cursor(topic_name="", partition_index=0)
+    asked = sorted({topic.name for topic in request.topics})
+    if cursor.partition_index < 0 or (request.cursor and asked and cursor.topic_name not in asked):
+        return _refusal(asked)
+    room = context.services.settings.max_request_partition_size_limit
+    room = max(min(request.response_partition_limit, room), 1)
+    response = DescribeTopicPartitionsResponse(topics=[])
+    for name in asked or sorted(image.topics):
+        if name < cursor.topic_name:
+            continue
+        topic = image.topics.get(name)
+        if topic is None:
+            response.topics.append(_missing_row(name))
+            continue
+        first = cursor.partition_index if name == cursor.topic_name else 0
+        if room > 0:
+            row = _row(image, topic, first, room)
+            response.topics.append(row)
+            first += len(row.partitions)
+            room -= len(row.partitions)
+            if first >= len(topic.partitions):
+                continue
+        response.next_cursor = Cursor(topic_name=name, partition_index=first)
+        break
+    return response
+
+
+def _refusal(asked: list[str]) -> DescribeTopicPartitionsResponse:
+    return DescribeTopicPartitionsResponse(
+        topics=[
+            DescribeTopicPartitionsResponseTopic(
+                error_code=ErrorCode.INVALID_REQUEST, name=name, partitions=[]
+            )
+            for name in asked
+        ]
+    )
+
+
+def _missing_row(name: str) -> DescribeTopicPartitionsResponseTopic:
+    code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    try:
+        check_topic_name(name)
+    except KafkaError as error:
+        code = error.code
+    return DescribeTopicPartitionsResponseTopic(
+        error_code=code,
+        name=name,
+        is_internal=name in INTERNAL_TOPICS,
+        partitions=[],
+        topic_authorized_operations=TOPIC_OPERATIONS,
+    )
+
+
+def _row(
+    image: ClusterImage, topic: TopicImage, first: int, room: int
+) -> DescribeTopicPartitionsResponseTopic:
+    return DescribeTopicPartitionsResponseTopic(
+        name=topic.name,
+        topic_id=topic.id,
+        is_internal=topic.name in INTERNAL_TOPICS,
+        partitions=[
+            _partition_row(image, partition) for partition in topic.partitions[first : first + room]
+        ],
+        topic_authorized_operations=TOPIC_OPERATIONS,
+    )
+
+
+def _partition_row(
+    image: ClusterImage, partition: PartitionImage
+) -> DescribeTopicPartitionsResponsePartition:
+    return DescribeTopicPartitionsResponsePartition(
+        partition_index=partition.index,
+        leader_id=partition.leader if partition.leader in image.brokers else NO_NODE,
+        leader_epoch=partition.leader_epoch,
+        replica_nodes=list(partition.replicas),
+        isr_nodes=list(partition.isr),
+        eligible_leader_replicas=list(partition.elr),
+        last_known_elr=[],
+        offline_replicas=[node for node in partition.replicas if node not in image.brokers],
+    )
