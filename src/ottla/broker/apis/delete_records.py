@@ -1,0 +1,101 @@
+"""DeleteRecords (key 21): move a partition's log start offset forward.
+
+Behaviour. Each partition is answered on its own, with the offset that it starts at from now on.
+-1 means the high watermark; an offset past it is OFFSET_OUT_OF_RANGE, one below the start
+changes nothing. A topic whose `cleanup.policy` has no `delete` refuses with POLICY_VIOLATION,
+an internal one with INVALID_TOPIC_EXCEPTION. The new start is on the disk when the answer
+leaves: a crash does not bring records back. Segments wholly below it go at the next turn of
+retention.
+Versions. 2 is flexible. Nothing else changed.
+"""
+
+import asyncio
+from functools import partial
+from typing import Final
+
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.broker.apis.metadata import INTERNAL_TOPICS
+from ottla.broker.context import RequestContext, Services
+from ottla.protocol.messages.delete_records import (
+    DeleteRecordsPartitionResult,
+    DeleteRecordsRequest,
+    DeleteRecordsResponse,
+    DeleteRecordsTopicResult,
+)
+from ottla.replica.partition import Partition
+
+HIGH_WATERMARK: Final = -1
+NO_LOW_WATERMARK: Final = -1
+
+Moved = list[tuple[Partition, DeleteRecordsPartitionResult]]
+
+
+async def delete_records(
+    context: RequestContext, request: DeleteRecordsRequest
+) -> DeleteRecordsResponse:
+    services = context.services
+    moved: Moved = []
+    topics = [
+        DeleteRecordsTopicResult(
+            name=topic.name,
+            partitions=[
+                _answer(services, topic.name, each.partition_index, each.offset, moved)
+                for each in topic.partitions
+            ],
+        )
+        for topic in request.topics
+    ]
+    if moved:
+        await _save(services, moved)
+    return DeleteRecordsResponse(topics=topics)
+
+
+def _answer(
+    services: Services, topic: str, index: int, offset: int, moved: Moved
+) -> DeleteRecordsPartitionResult:
+    row = DeleteRecordsPartitionResult(partition_index=index, low_watermark=NO_LOW_WATERMARK)
+    try:
+        if topic in INTERNAL_TOPICS:
+            raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION)
+        partition = services.replicas.leader_of(topic, index)
+        start_before = partition.log.log_start_offset
+        row.low_watermark = _advance(partition, offset)
+        if row.low_watermark > start_before:
+            moved.append((partition, row))
+    except KafkaError as error:
+        row.error_code = error.code
+    return row
+
+
+def _advance(partition: Partition, offset: int) -> int:
+    """The log start offset after `offset` was asked for."""
+    if partition.offline:
+        raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
+    if "delete" not in partition.settings.cleanup_policy:
+        raise KafkaError(ErrorCode.POLICY_VIOLATION)
+    if offset == HIGH_WATERMARK:
+        offset = partition.high_watermark
+    if not 0 <= offset <= partition.high_watermark:
+        raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
+    partition.log.advance_start(offset)
+    return partition.log.log_start_offset
+
+
+async def _save(services: Services, moved: Moved) -> None:
+    """Make the new starts durable. Where that fails nobody is told that records are gone."""
+    logs = {partition.log for partition, _ in moved}
+    replicas = services.replicas
+    for directory in replicas.directories:
+        if logs.isdisjoint(directory.log_dir.logs.values()):
+            continue
+        saved: asyncio.Future[None] = services.loop.create_future()
+        replicas.checkpoint(directory, partial(_finish, saved))
+        await saved
+    for partition, row in moved:
+        if partition.offline:
+            row.error_code, row.low_watermark = ErrorCode.KAFKA_STORAGE_ERROR, NO_LOW_WATERMARK
+
+
+def _finish(saved: "asyncio.Future[None]") -> None:
+    if not saved.done():
+        saved.set_result(None)
