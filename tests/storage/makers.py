@@ -25,7 +25,7 @@ def batch_of(
     value: bytes = b"v" * 20,
     codec: int = 0,
 ) -> bytearray:
-    """A sealed batch of `count` records, one millisecond apart; producer is (id, epoch, sequence)."""
+    """A sealed batch of `count` records, 1 ms apart; producer is (id, epoch, sequence)."""
     records = [Record(index, timestamp + index, b"k", value) for index in range(count)]
     producer_id, epoch, sequence = producer
     return build_batch(

@@ -1,15 +1,12 @@
-import random
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.records.batch import read_header
-from ottla.storage.config import LogConfig
 from ottla.storage.log import Log
 
-from .makers import DIRECTORY, TINY, append, batch_of, make_log, read_all, reopen
+from .makers import append, batch_of, make_log, read_all, reopen
 from .memory_disk import MemoryDisk
 
 

@@ -56,10 +56,9 @@ class IndexFile:
         self._count = count + 1
 
     def _open(self) -> File:
-        file = self.disk.open(self.path, create=True)
+        file = self._file = self.disk.open(self.path, create=True)
         if file.size() < self.max_bytes:
             file.truncate(self.max_bytes)
-        self._file = file
         return file
 
     def look_up(self, search: Callable[[memoryview, int], T], otherwise: T) -> T:
@@ -85,11 +84,13 @@ class IndexFile:
         self._count = count
 
     def reset(self) -> None:
-        """Drop all entries, whatever the file holds, and whether or not it is there."""
-        file = self._file or self._open()
+        """Drop all entries, whatever the file holds, if it is there."""
+        self.close()
         self._count = 0
-        file.truncate(0)
-        file.truncate(self.max_bytes)
+        if self.disk.exists(self.path):
+            file = self.disk.open(self.path)
+            file.truncate(0)
+            file.close()
 
     def trim(self) -> None:
         """Cut the preallocated tail. The file is there afterwards, if only empty."""

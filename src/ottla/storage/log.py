@@ -473,7 +473,8 @@ class Log:
     def load_producers(self, now_ms: int) -> None:
         """The producers as of the log end: the newest sound snapshot, and the headers past it."""
         state, offset = self._newest_snapshot()
-        for segment in self.segments[max(bisect_right(self._bases, offset) - 1, 0) :]:
+        slot = max(bisect_right(self._bases, offset) - 1, 0)
+        for segment in self.segments[slot:] if offset < self.log_end_offset else ():
             for _, header in reader.batches_from(segment, offset):
                 if header.producer_id >= 0:
                     state.update(header, header.base_offset)
@@ -504,9 +505,9 @@ class Log:
     def begin_flush(self) -> FlushWork:
         """What must be synced for all that is here now. `finish_flush` follows, once."""
         rolled, self._unsealed = self._unsealed, []
-        files = [file for segment in rolled for file in segment.open_files()]
+        files = [file for segment in rolled for file in segment.trimmed_files()]
         active = self.active
-        files.append(active.file)
+        files += active.trimmed_files() if self.is_settled else [active.file]
         replacements = []
         if self.epochs.is_dirty:
             path = f"{self.directory}/{LEADER_EPOCHS}"
@@ -528,15 +529,22 @@ class Log:
             self.flushed_end_offset = work.end_offset
             self._end_mark = (work.end_offset, work.active, work.position)
 
-    def settle(self) -> list[File]:
-        """Leave the files as a clean stop does: indexes trimmed, producers saved. The files
-        that must be synced besides those of `begin_flush`."""
-        if self.is_settled:
-            return []
-        self.active.trim()
-        self._take_snapshot()
-        self.is_settled = True
-        return self.active.open_files()
+    def settle(self) -> None:
+        """Leave the files as a clean stop does, but for syncing them: indexes trimmed,
+        producers saved."""
+        if not self.is_settled:
+            self.active.trim()
+            self._take_snapshot()
+            self.is_settled = True
+
+    def move(self, directory: str) -> None:
+        """The directory has another name now."""
+        self.directory = directory
+        for segment in self.segments:
+            segment.move(directory)
+        for _, segment in self._leaving:
+            segment.move(directory)
+        self._new_names = []
 
     def close(self) -> None:
         """Let go of all descriptors. Nothing is written."""

@@ -5,14 +5,14 @@ index that is missing is built anew. After any other stop, all segments that rea
 recovery point are read whole: each batch's CRC is checked, both indexes are built anew, and the
 epochs are taken from the headers. The first batch that is not sound is where the log ends:
 
-    below the floor       these bytes were flushed. This is corruption: CorruptionError, and
-                          nothing is cut, so that the log can be mended or a replica be asked.
-    at or past the floor  the tail of writes that no flush covered: it is cut there, with
-                          whatever stands behind it, and that is reported.
+    below the recovery point        these bytes were flushed. This is corruption, and nothing
+                                    is cut: the log may be mended, or a replica be asked.
+    at or past the recovery point   the tail of writes that no flush covered: it is cut there,
+                                    with whatever stands behind it, and that is reported.
 
-The floor is the largest offset that is known to have been flushed: recovery point, high
-watermark and log start of the checkpoints. An unflushed write may be lost as a whole, in part
-or not at all, and later ones with it or not: a sound batch behind an unsound one tells nothing.
+An unflushed write may be lost as a whole, in part or not at all, and later ones with it or not:
+that a sound batch stands behind an unsound one tells nothing. The high watermark is no better
+mark than the recovery point, for with `flush.on.ack=false` it runs ahead of the flushes.
 
 What compaction left behind: `.deleted` and `.cleaned` files go; a `.swap` segment takes the
 place of those whose offsets it holds.
@@ -71,11 +71,6 @@ class Opening:
     is_clean: bool
     recovery_point: int = 0
     log_start_offset: int = 0
-    high_watermark: int = 0
-
-    @property
-    def floor(self) -> int:
-        return max(self.recovery_point, self.high_watermark, self.log_start_offset)
 
 
 class Cut(NamedTuple):
@@ -92,12 +87,22 @@ def open_log(
     """The log in `directory`, ready to be read and written. CorruptionError if bytes that were
     flushed are not what they were: then nothing has been changed."""
     log = Log(opening.disk, opening.rng, topic_partition, directory, config)
+    try:
+        _open(log, opening)
+    except BaseException:
+        log.close()
+        raise
+    return log
+
+
+def _open(log: Log, opening: Opening) -> None:
+    directory = log.directory
     present = _clear_leftovers(opening.disk, directory)
     bases = [each.offset for each in map(parse_file, present) if each and each.kind == LOG]
     if not bases:
         log.start_at(opening.log_start_offset, opening.now_ms)
     for base in bases:
-        log.adopt(_segment(opening, directory, base, config))
+        log.adopt(_segment(log, base, opening))
     _load_epochs(log)
     if not opening.is_clean:
         _scan_tail(log, opening)
@@ -107,13 +112,11 @@ def open_log(
         _mend_indexes(log, present)
     log.load_producers(opening.now_ms)
     log.is_settled = opening.is_clean and bool(bases)
-    return log
 
 
-def _segment(opening: Opening, directory: str, base: int, config: LogConfig) -> Segment:
-    path = f"{directory}/{file_name(base, LOG)}"
-    size = opening.disk.size(path)
-    segment = Segment(opening.disk, directory, base, config, size_bytes=size)
+def _segment(log: Log, base: int, opening: Opening) -> Segment:
+    size = log.disk.size(f"{log.directory}/{file_name(base, LOG)}")
+    segment = Segment(log.disk, log.directory, base, log.config, size_bytes=size)
     segment.created_ms = opening.now_ms
     segment.is_sealed = True
     return segment
@@ -124,17 +127,32 @@ def _find_end(log: Log, opening: Opening) -> None:
     active = log.active
     last = reader.last_header(active)
     log.log_end_offset = last.last_offset + 1 if last else active.base_offset
-    log.log_start_offset = max(opening.log_start_offset, log.segments[0].base_offset)
-    if log.log_end_offset < opening.floor:
+    if log.log_end_offset < opening.recovery_point:
         raise CorruptionError(
-            f"the log ends at offset {log.log_end_offset}, {opening.floor} was flushed",
+            f"the log ends at offset {log.log_end_offset}, {opening.recovery_point} was flushed",
             path=active.path,
             position=active.size_bytes,
         )
+    if log.log_end_offset < opening.log_start_offset:
+        _start_anew(log, opening)
+        return
+    log.log_start_offset = max(opening.log_start_offset, log.segments[0].base_offset)
     log.flushed_end_offset = log.log_end_offset if opening.is_clean else log.log_start_offset
     active.is_sealed = False
     log.epochs.truncate_end(log.log_end_offset)
     log.epochs.truncate_start(log.log_start_offset)
+
+
+def _start_anew(log: Log, opening: Opening) -> None:
+    """All that is left had been deleted: DeleteRecords went past what survived."""
+    logger.warning(
+        "%s: nothing at or past log start %d is left", log.directory, opening.log_start_offset
+    )
+    for segment in log.segments[:]:
+        log.discard(segment)
+    log.start_at(opening.log_start_offset, opening.now_ms)
+    log.epochs = LeaderEpochs()
+    log.epochs.is_dirty = True
 
 
 def _drop_empty(log: Log) -> None:
@@ -203,9 +221,9 @@ def _scan_tail(log: Log, opening: Opening) -> None:
 def _cut(log: Log, segment: Segment, end_offset: int, cut: Cut, opening: Opening) -> None:
     later = [each for each in log.segments if each.base_offset > segment.base_offset]
     lost_bytes = cut.size_bytes + sum(each.size_bytes for each in later)
-    if end_offset < opening.floor:
+    if end_offset < opening.recovery_point:
         raise CorruptionError(
-            f"{cut.cause}, below offset {opening.floor} that was flushed",
+            f"{cut.cause}, below offset {opening.recovery_point} that was flushed",
             path=segment.path,
             position=cut.position,
             size_bytes=lost_bytes,

@@ -222,9 +222,16 @@ class Segment:
             self._file.close()
             self._file = None
 
-    def open_files(self) -> list[File]:
-        """Its files that are open: after `trim`, all three."""
-        files = (self._file, self.index.file, self.time_index.file)
+    def move(self, directory: str) -> None:
+        """Its files stand in another directory now; those that are open stay so."""
+        self.stem = f"{directory}/{file_name(self.base_offset, '')}"
+        self.index.path = self.stem + OFFSET_INDEX
+        self.time_index.path = self.stem + TIME_INDEX
+
+    def trimmed_files(self) -> list[File]:
+        """All three files, open, as `trim` leaves them."""
+        self.trim()
+        files = (self.file, self.index.file, self.time_index.file)
         return [file for file in files if file is not None]
 
     def remove(self, state: str) -> None:

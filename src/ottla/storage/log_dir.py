@@ -1,0 +1,357 @@
+"""One directory of `log.dirs`: whose it is, how it was left, and all the logs in it.
+
+Opening: the identity is compared before anything is touched; the lock is taken; the mark of a
+clean stop is read and removed at once, durably, so that a crash from here on is seen as one; the
+checkpoints are read; what was being deleted is deleted; every log is opened. A log whose flushed
+bytes are damaged is not served: it stands in `offline_logs` with its CorruptionError, untouched.
+
+A checkpoint says of a partition what was flushed (`recovery.floor`). A topic that is made anew
+under the name of a deleted one must not meet the old one's lines, so they are written out of the
+checkpoints before its log is made.
+
+Deleting renames the partition's directory first, so that its name is free at once, and removes
+its files when `file.delete.delay.ms` is over and no flush is using them.
+"""
+
+import json
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, NamedTuple
+
+from ottla.base.errors import CorruptionError, ErrorCode, KafkaError
+from ottla.base.ids import ZERO_UUID, TopicPartition, Uuid, id_text
+from ottla.base.world import Clock, Disk, Lock, Offload, Rng
+from ottla.storage.checkpoints import offsets_text, read_offsets, replace_whole
+from ottla.storage.config import LogConfig
+from ottla.storage.flusher import flush_now
+from ottla.storage.identity import (
+    Identity,
+    MetaProperties,
+    read_meta_properties,
+    read_topic_id,
+    write_meta_properties,
+    write_topic_id,
+)
+from ottla.storage.log import Log
+from ottla.storage.names import (
+    CLEAN_SHUTDOWN,
+    DELETE_SUFFIX,
+    HIGH_WATERMARKS,
+    LOCK,
+    LOG_STARTS,
+    RECOVERY_POINTS,
+    STRAY_SUFFIX,
+    leaving_directory,
+    leaving_state,
+    parse_partition_directory,
+    partition_directory,
+)
+from ottla.storage.recovery import Opening, open_log
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINTS: Final = (RECOVERY_POINTS, LOG_STARTS, HIGH_WATERMARKS)
+GROUP_LOGS: Final = 200
+Offsets = dict[TopicPartition, int]
+ConfigOf = Callable[[str], LogConfig]
+
+
+class LogDirError(Exception):
+    """A directory that this node must not or cannot use: one line that says why."""
+
+
+class Leaving(NamedTuple):
+    """A log whose directory has been renamed."""
+
+    due_ms: int
+    log: Log | None
+    remove_path: str
+    """Empty: the files stay."""
+
+
+class LogDir:
+    def __init__(self, path: str, disk: Disk, rng: Rng, clock: Clock) -> None:
+        self.path = path
+        self.disk = disk
+        self.rng = rng
+        self.clock = clock
+        self.directory_id = ZERO_UUID
+        self.was_clean = False
+        self.is_offline = False
+        self.logs: dict[TopicPartition, Log] = {}
+        self.topic_ids: dict[TopicPartition, Uuid] = {}
+        """Of the logs here; one that a crash left without its id is missing."""
+        self.offline_logs: dict[TopicPartition, CorruptionError] = {}
+        self.high_watermarks: Offsets = {}
+        """As the last checkpoint had them."""
+        self._lines: dict[TopicPartition, None] = {}
+        self._leaving: list[Leaving] = []
+        self._lock: Lock | None = None
+        self._is_writing = False
+        self._writes: deque[Callable[[], None]] = deque()
+
+    # -- opening
+
+    @classmethod
+    def open(
+        cls,
+        path: str,
+        identity: Identity,
+        config_of: ConfigOf,
+        *,
+        disk: Disk,
+        rng: Rng,
+        clock: Clock,
+    ) -> "LogDir":
+        """Take the directory for this node and open its logs. LogDirError where it is another's,
+        in use, or not writable."""
+        self = cls(path, disk, rng, clock)
+        try:
+            meta = self._read_meta(identity)
+            disk.make_directory(path)
+            self._lock = disk.lock(f"{path}/{LOCK}")
+            self._claim(meta, identity)
+            self._open_logs(config_of)
+        except BlockingIOError as error:
+            raise LogDirError(f"{path} is in use by another process") from error
+        except OSError as error:
+            self._let_go()
+            raise LogDirError(
+                f"{error.filename or path} cannot be used: {error.strerror}"
+            ) from error
+        return self
+
+    def _read_meta(self, identity: Identity) -> MetaProperties | None:
+        try:
+            meta = read_meta_properties(self.disk, self.path)
+        except CorruptionError as error:
+            raise LogDirError(str(error)) from error
+        if meta is not None and meta.identity != identity:
+            found = meta.identity
+            raise LogDirError(
+                f"{self.path} belongs to node {found.node_id} of cluster {found.cluster_id},"
+                f" this is node {identity.node_id} of cluster {identity.cluster_id}"
+            )
+        return meta
+
+    def _claim(self, meta: MetaProperties | None, identity: Identity) -> None:
+        """Write down whose directory this is from now on, and see how it was left."""
+        if meta is None:
+            meta = MetaProperties(identity, Uuid(self.rng.randbytes(16)))
+            write_meta_properties(self.disk, self.path, meta)
+        self.directory_id = meta.directory_id
+        marker = f"{self.path}/{CLEAN_SHUTDOWN}"
+        self.was_clean = self.disk.exists(marker)
+        if self.was_clean:
+            self.disk.remove(marker)
+            self.disk.sync_directory(self.path)
+
+    def _open_logs(self, config_of: ConfigOf) -> None:
+        points, starts, marks = (self._read_checkpoint(name) for name in CHECKPOINTS)
+        self.high_watermarks = marks
+        self._lines = dict.fromkeys([*points, *starts, *marks])
+        now_ms = self.clock.time_ms()
+        for name in self.disk.list_directory(self.path):
+            topic_partition = parse_partition_directory(name)
+            directory = f"{self.path}/{name}"
+            if leaving_state(name) == "delete" and self.disk.is_directory(directory):
+                self.disk.remove_directory(directory)
+            elif topic_partition is not None and self.disk.is_directory(directory):
+                opening = Opening(
+                    self.disk,
+                    self.rng,
+                    now_ms,
+                    self.was_clean,
+                    recovery_point=points.get(topic_partition, 0),
+                    log_start_offset=starts.get(topic_partition, 0),
+                )
+                self._open_log(opening, topic_partition, directory, config_of)
+        if not self.was_clean:
+            self._flush_in_groups(list(self.logs.values()))
+
+    def _flush_in_groups(self, logs: list[Log]) -> None:
+        """What a flush opens is closed before the next group: descriptors are few."""
+        for start in range(0, len(logs), GROUP_LOGS):
+            group = logs[start : start + GROUP_LOGS]
+            flush_now(self.disk, group)
+            for log in group:
+                log.close()
+
+    def _open_log(
+        self, opening: Opening, topic_partition: TopicPartition, directory: str, config_of: ConfigOf
+    ) -> None:
+        try:
+            topic_id = read_topic_id(self.disk, directory)
+            config = config_of(topic_partition.topic)
+            log = open_log(opening, topic_partition, directory, config)
+        except CorruptionError as error:
+            logger.error("%s is not served: %s", topic_partition, error)
+            self.offline_logs[topic_partition] = error
+            return
+        log.close()
+        self.logs[topic_partition] = log
+        if topic_id is not None:
+            self.topic_ids[topic_partition] = topic_id
+
+    def _read_checkpoint(self, name: str) -> Offsets:
+        """What it says; nothing where it cannot be read, which costs a scan, or a step back of
+        the log start, but no record."""
+        try:
+            return read_offsets(self.disk, f"{self.path}/{name}")
+        except CorruptionError as error:
+            logger.warning("checkpoint passed over: %s", error)
+            return {}
+
+    # -- logs come and go
+
+    def create(self, topic_partition: TopicPartition, topic_id: Uuid, config: LogConfig) -> Log:
+        """The log of a partition, made where it is not there. Durable with its first flush.
+
+        One that is there under another topic's id is moved away as a stray."""
+        if topic_partition in self.offline_logs:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(self.offline_logs[topic_partition]))
+        log = self.logs.get(topic_partition)
+        found = self.topic_ids.get(topic_partition)
+        if log is not None and found is not None and found != topic_id:
+            logger.warning(
+                "%s of topic id %s is a stray, the topic is %s now",
+                topic_partition,
+                id_text(found),
+                id_text(topic_id),
+            )
+            self._move_away(topic_partition, STRAY_SUFFIX)
+            log = None
+        directory = f"{self.path}/{partition_directory(topic_partition)}"
+        if log is None:
+            self._forget_lines(topic_partition)
+            self.disk.make_directory(directory)
+            log = Log(self.disk, self.rng, topic_partition, directory, config)
+            log.start_at(0, self.clock.time_ms())
+        if found != topic_id:
+            write_topic_id(self.disk, directory, topic_id)
+        self.logs[topic_partition] = log
+        self.topic_ids[topic_partition] = topic_id
+        return log
+
+    def delete(self, topic_partition: TopicPartition) -> None:
+        """The partition is gone at once, its files when their delay is over."""
+        self._move_away(topic_partition, DELETE_SUFFIX)
+
+    def _move_away(self, topic_partition: TopicPartition, suffix: str) -> None:
+        log = self.logs.pop(topic_partition, None)
+        self.topic_ids.pop(topic_partition, None)
+        self.offline_logs.pop(topic_partition, None)
+        self.high_watermarks.pop(topic_partition, None)
+        name = leaving_directory(topic_partition, self.rng.randbytes(16), suffix)
+        path = f"{self.path}/{name}"
+        self.disk.rename(f"{self.path}/{partition_directory(topic_partition)}", path)
+        delay_ms = 0
+        if log is not None:
+            log.move(path)
+            delay_ms = log.config.file_delete_delay_ms
+        due_ms = self.clock.time_ms() + delay_ms
+        self._leaving.append(Leaving(due_ms, log, path if suffix == DELETE_SUFFIX else ""))
+
+    def remove_deleted(self) -> None:
+        """Close and remove what was deleted long enough ago. Call it now and then."""
+        now_ms = self.clock.time_ms()
+        staying = []
+        for leaving in self._leaving:
+            log = leaving.log
+            if now_ms < leaving.due_ms or (log is not None and log.is_flushing):
+                staying.append(leaving)
+                continue
+            if log is not None:
+                log.close()
+            if leaving.remove_path:
+                self.disk.remove_directory(leaving.remove_path)
+        self._leaving = staying
+
+    # -- checkpoints
+
+    def write_checkpoints(
+        self,
+        high_watermarks: Mapping[TopicPartition, int],
+        offload: Offload,
+        done: Callable[[OSError | None], None],
+    ) -> None:
+        """Write all three on a helper thread, as things stand now; then `done`, with the error
+        if there was one, after which this directory must not be used any more. Writes follow one
+        another."""
+        if self._is_writing:
+            self._writes.append(partial(self.write_checkpoints, high_watermarks, offload, done))
+            return
+        self._is_writing = True
+        self.high_watermarks = dict(high_watermarks)
+        contents = self._contents(high_watermarks)
+
+        def written(_: None, error: BaseException | None) -> None:
+            self._is_writing = False
+            if error is not None and not isinstance(error, OSError):
+                raise error
+            done(error)
+            if self._writes:
+                self._writes.popleft()()
+
+        offload.submit(partial(_replace_all, self.disk, contents), written)
+
+    def _contents(self, high_watermarks: Mapping[TopicPartition, int]) -> list[tuple[str, bytes]]:
+        points = {each: log.flushed_end_offset for each, log in self.logs.items()}
+        starts = {
+            each: log.log_start_offset
+            for each, log in self.logs.items()
+            if log.log_start_offset > log.segments[0].base_offset
+        }
+        marks = {each: high_watermarks[each] for each in self.logs if each in high_watermarks}
+        self._lines = dict.fromkeys([*points, *starts, *marks])
+        offsets = (points, starts, marks)
+        return [
+            (f"{self.path}/{name}", offsets_text(each))
+            for name, each in zip(CHECKPOINTS, offsets, strict=True)
+        ]
+
+    def _forget_lines(self, topic_partition: TopicPartition) -> None:
+        """No checkpoint may speak of a partition that is about to be made."""
+        if topic_partition in self._lines:
+            _replace_all(self.disk, self._contents(self.high_watermarks))
+
+    # -- closing
+
+    def close(
+        self, high_watermarks: Mapping[TopicPartition, int] | None = None, *, is_clean: bool = True
+    ) -> None:
+        """Let go of everything. A clean stop makes all logs durable first and leaves its mark,
+        which is the last thing that is written. Call it when no flush is running."""
+        try:
+            if is_clean and not self.is_offline:
+                self._settle(high_watermarks or {})
+        finally:
+            self._let_go()
+
+    def _settle(self, high_watermarks: Mapping[TopicPartition, int]) -> None:
+        unsettled = [log for log in self.logs.values() if not log.is_settled]
+        for log in unsettled:
+            log.settle()
+        self._flush_in_groups(unsettled)
+        _replace_all(self.disk, self._contents(high_watermarks))
+        mark = json.dumps({"version": 0, "brokerEpoch": -1}, separators=(",", ":"))
+        replace_whole(self.disk, f"{self.path}/{CLEAN_SHUTDOWN}", mark.encode())
+
+    def _let_go(self) -> None:
+        for log in self.logs.values():
+            log.close()
+        for leaving in self._leaving:
+            if leaving.log is not None:
+                leaving.log.close()
+        self.logs.clear()
+        self._leaving.clear()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+
+def _replace_all(disk: Disk, contents: Sequence[tuple[str, bytes]]) -> None:
+    for path, data in contents:
+        replace_whole(disk, path, data)

@@ -1,0 +1,308 @@
+import logging
+import random
+from collections.abc import Callable
+
+import pytest
+
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.ids import PartitionIndex, TopicPartition, Uuid, id_text
+from ottla.storage.config import LogConfig
+from ottla.storage.flusher import flush_now
+from ottla.storage.identity import Identity
+from ottla.storage.log_dir import LogDir, LogDirError
+
+from .makers import ORDERS, TINY, append, batch_of, read_all
+from .memory_disk import MemoryDisk
+
+IDENTITY = Identity("kQ0m4vGWTPyXwRhDzPlnQg", 1)
+TOPIC_ID = Uuid(bytes(range(16)))
+OTHER_ID = Uuid(bytes(range(1, 17)))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_ms = 1_000
+
+    def time_ms(self) -> int:
+        return self.now_ms
+
+    def monotonic(self) -> float:
+        return self.now_ms / 1_000
+
+
+class InlineOffload:
+    """Runs a call when it is told to, in the order they came."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] = []
+
+    def submit(self, call, done) -> None:  # type: ignore[no-untyped-def]
+        def run() -> None:
+            try:
+                result = call()
+            except BaseException as error:
+                done(None, error)
+            else:
+                done(result, None)
+
+        self.waiting.append(run)
+
+    def run(self) -> None:
+        while self.waiting:
+            self.waiting.pop(0)()
+
+
+def open_dir(
+    disk: MemoryDisk, *, config: LogConfig = TINY, clock: Clock | None = None, seed: int = 1
+) -> LogDir:
+    return LogDir.open(
+        "data",
+        IDENTITY,
+        lambda _: config,
+        disk=disk,
+        rng=random.Random(seed),
+        clock=clock or Clock(),
+    )
+
+
+def test_what_a_new_directory_holds(disk: MemoryDisk) -> None:
+    log_dir = open_dir(disk)
+    log_dir.create(ORDERS, TOPIC_ID, TINY)
+    meta = disk.files["data/meta.properties"].decode().splitlines()
+    assert meta == [
+        "version=1",
+        "cluster.id=kQ0m4vGWTPyXwRhDzPlnQg",
+        "node.id=1",
+        f"directory.id={id_text(log_dir.directory_id)}",
+    ]
+    assert disk.list_directory("data/orders-0") == [
+        "00000000000000000000.log",
+        "partition.metadata",
+    ]
+    assert disk.files["data/orders-0/partition.metadata"].decode() == (
+        f"version: 0\ntopic_id: {id_text(TOPIC_ID)}"
+    )
+
+
+def test_making_a_log_syncs_nothing(disk: MemoryDisk) -> None:
+    log_dir = open_dir(disk)
+    disk.calls.clear()
+    log_dir.create(ORDERS, TOPIC_ID, TINY)
+    assert not [name for name, _ in disk.calls if "sync" in name]
+
+
+def test_a_clean_stop_and_start(disk: MemoryDisk) -> None:
+    log_dir = open_dir(disk)
+    log = log_dir.create(ORDERS, TOPIC_ID, TINY)
+    for sequence in range(20):
+        append(log, batch_of(1, producer=(7, 0, sequence)), leader_epoch=3)
+    batches = read_all(log)
+    log_dir.close({ORDERS: 20})
+    assert disk.open_count == 0
+    assert disk.locks == []
+    assert disk.files["data/.kafka_cleanshutdown"] == b'{"version":0,"brokerEpoch":-1}'
+    assert disk.files["data/recovery-point-offset-checkpoint"] == b"0\n1\norders 0 20\n"
+    assert disk.files["data/replication-offset-checkpoint"] == b"0\n1\norders 0 20\n"
+    assert disk.files["data/orders-0/leader-epoch-checkpoint"] == b"0\n1\n3 0\n"
+
+    disk.calls.clear()
+    again = open_dir(disk)
+    assert again.was_clean
+    assert "data/.kafka_cleanshutdown" not in disk.files
+    assert ("sync_directory", "data") in disk.calls
+    assert again.high_watermarks == {ORDERS: 20}
+    assert again.topic_ids == {ORDERS: TOPIC_ID}
+    assert disk.open_count == 0, "an idle log holds no descriptor"
+    log = again.logs[ORDERS]
+    assert log.flushed_end_offset == 20
+    assert log.epoch_end(3) == (3, 20)
+    assert [producer.last_sequence for producer in log.producers()] == [19]
+    assert read_all(log) == batches
+
+
+def test_a_clean_start_reads_little(disk: MemoryDisk) -> None:
+    config = LogConfig(index_interval_bytes=100)
+    log_dir = open_dir(disk, config=config)
+    log = log_dir.create(ORDERS, TOPIC_ID, config)
+    for sequence in range(400):
+        append(log, batch_of(1, producer=(7, 0, sequence), value=b"x" * 500))
+    log_dir.close()
+    disk.calls.clear()
+    open_dir(disk, config=config)
+    assert len([path for name, path in disk.calls if name == "pread" and ".log" in path]) <= 2
+
+
+def test_a_second_start_is_not_clean(disk: MemoryDisk) -> None:
+    open_dir(disk).close()
+    first = open_dir(disk)
+    assert first.was_clean
+    assert not open_dir(disk.copy()).was_clean
+
+
+def test_a_directory_in_use_or_of_another_node_is_refused_untouched(disk: MemoryDisk) -> None:
+    log_dir = open_dir(disk)
+    with pytest.raises(LogDirError, match="in use"):
+        open_dir(disk)
+    log_dir.close()
+    before = {path: bytes(data) for path, data in disk.files.items()}
+    with pytest.raises(LogDirError, match="belongs to node 1 of cluster kQ0"):
+        LogDir.open(
+            "data",
+            Identity("another", 1),
+            lambda _: TINY,
+            disk=disk,
+            rng=random.Random(1),
+            clock=Clock(),
+        )
+    assert disk.files == before
+
+
+def test_an_unclean_start_flushes_what_it_found(disk: MemoryDisk) -> None:
+    log = open_dir(disk).create(ORDERS, TOPIC_ID, TINY)
+    for _ in range(12):
+        append(log, batch_of(2))
+    died = disk.copy()
+    found = open_dir(died).logs[ORDERS]
+    assert (found.log_end_offset, found.flushed_end_offset) == (24, 24)
+    assert [name for name, _ in died.calls if name == "sync_file_system"]
+    assert read_all(found) == read_all(log)
+    assert found.epoch_end(0) == (0, 24)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"0\n", b"0\n2\norders 0 1\n", b"\xff", b"1\n0\n", b"0\n1\na b\n"]
+)
+def test_corrupt_checkpoints_are_reported_and_passed_over(
+    disk: MemoryDisk, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    log_dir = open_dir(disk)
+    append(log_dir.create(ORDERS, TOPIC_ID, TINY), batch_of(5))
+    log_dir.close({ORDERS: 5})
+    for name in ("recovery-point-offset", "log-start-offset", "replication-offset"):
+        disk.files[f"data/{name}-checkpoint"] = bytearray(content)
+    disk.files["data/orders-0/leader-epoch-checkpoint"] = bytearray(content)
+    with caplog.at_level(logging.WARNING):
+        again = open_dir(disk)
+    assert len(caplog.records) == 4
+    assert again.logs[ORDERS].log_end_offset == 5
+    assert again.logs[ORDERS].epoch_end(0) == (0, 5)
+
+
+def test_flushed_bytes_that_are_damaged_are_kept_from_being_served(disk: MemoryDisk) -> None:
+    log_dir = open_dir(disk)
+    append(log_dir.create(ORDERS, TOPIC_ID, TINY), batch_of(5))
+    log_dir.close()
+    del disk.files["data/.kafka_cleanshutdown"]
+    data = disk.files["data/orders-0/00000000000000000000.log"]
+    data[70] ^= 1
+    damaged = bytes(data)
+    again = open_dir(disk)
+    assert ORDERS not in again.logs
+    error = again.offline_logs[ORDERS]
+    assert (error.path, error.position) == ("data/orders-0/00000000000000000000.log", 0)
+    assert disk.files["data/orders-0/00000000000000000000.log"] == damaged
+    with pytest.raises(KafkaError) as caught:
+        again.create(ORDERS, TOPIC_ID, TINY)
+    assert caught.value.code == ErrorCode.KAFKA_STORAGE_ERROR
+    again.delete(ORDERS)
+    again.create(ORDERS, OTHER_ID, TINY)
+
+
+def test_delete_renames_first_and_removes_later(disk: MemoryDisk) -> None:
+    clock = Clock()
+    log_dir = open_dir(disk, clock=clock)
+    append(log_dir.create(ORDERS, TOPIC_ID, TINY), batch_of(5))
+    log_dir.delete(ORDERS)
+    names = [name for name in disk.directories if name != "data"]
+    assert len(names) == 1
+    assert names[0].startswith("data/orders-0.")
+    assert names[0].endswith("-delete")
+    log_dir.remove_deleted()
+    assert names[0] in disk.directories
+    clock.now_ms += TINY.file_delete_delay_ms
+    log_dir.remove_deleted()
+    assert names[0] not in disk.directories
+    assert disk.open_count == 0
+
+
+def test_a_log_under_flush_is_not_closed(disk: MemoryDisk) -> None:
+    clock = Clock()
+    log_dir = open_dir(disk, clock=clock)
+    log = log_dir.create(ORDERS, TOPIC_ID, TINY)
+    append(log, batch_of(5))
+    work = log.begin_flush()
+    log_dir.delete(ORDERS)
+    clock.now_ms += TINY.file_delete_delay_ms
+    log_dir.remove_deleted()
+    for file in work.files:
+        assert file.is_open  # type: ignore[attr-defined]
+    log.finish_flush(work)
+    log_dir.remove_deleted()
+    assert disk.open_count == 0
+
+
+def test_a_topic_made_anew_does_not_meet_the_old_ones_checkpoint(disk: MemoryDisk) -> None:
+    log_dir = open_dir(disk)
+    append(log_dir.create(ORDERS, TOPIC_ID, TINY), batch_of(5))
+    log_dir.close({ORDERS: 5})
+    log_dir = open_dir(disk)
+    log_dir.delete(ORDERS)
+    append(log_dir.create(ORDERS, OTHER_ID, TINY), batch_of(1))
+    again = open_dir(disk.copy())
+    assert again.logs[ORDERS].log_end_offset == 1
+    assert again.topic_ids[ORDERS] == OTHER_ID
+
+
+def test_a_directory_of_another_topic_id_becomes_a_stray(disk: MemoryDisk) -> None:
+    log_dir = open_dir(disk)
+    append(log_dir.create(ORDERS, TOPIC_ID, TINY), batch_of(5))
+    assert log_dir.create(ORDERS, TOPIC_ID, TINY).log_end_offset == 5
+    assert log_dir.create(ORDERS, OTHER_ID, TINY).log_end_offset == 0
+    assert [name for name in disk.directories if name.endswith("-stray")]
+    again = open_dir(disk.copy())
+    assert list(again.logs) == [ORDERS]
+
+
+def test_left_over_deletions_are_finished(disk: MemoryDisk) -> None:
+    open_dir(disk).close()
+    name = "data/old-3." + "0a" * 16 + "-delete"
+    disk.make_directory(name)
+    disk.open(f"{name}/00000000000000000000.log", create=True).close()
+    open_dir(disk)
+    assert name not in disk.directories
+
+
+def test_checkpoints_are_written_one_after_another(disk: MemoryDisk) -> None:
+    offload = InlineOffload()
+    log_dir = open_dir(disk)
+    log = log_dir.create(ORDERS, TOPIC_ID, TINY)
+    outcomes: list[OSError | None] = []
+    append(log, batch_of(5))
+    flush_now(disk, [log])
+    log_dir.write_checkpoints({ORDERS: 3}, offload, outcomes.append)
+    log_dir.write_checkpoints({ORDERS: 5}, offload, outcomes.append)
+    assert len(offload.waiting) == 1
+    log.advance_start(2)
+    offload.run()
+    assert outcomes == [None, None]
+    assert disk.files["data/replication-offset-checkpoint"] == b"0\n1\norders 0 5\n"
+    assert disk.files["data/recovery-point-offset-checkpoint"] == b"0\n1\norders 0 5\n"
+    assert disk.files["data/log-start-offset-checkpoint"] == b"0\n1\norders 0 2\n"
+    disk.fail_at(1)
+    log_dir.write_checkpoints({}, offload, outcomes.append)
+    offload.run()
+    assert isinstance(outcomes[-1], OSError)
+
+
+def test_a_thousand_logs_are_small(disk: MemoryDisk) -> None:
+    import tracemalloc
+
+    log_dir = open_dir(disk)
+    config = LogConfig()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for partition in range(1_000):
+        log_dir.create(TopicPartition("t", PartitionIndex(partition)), TOPIC_ID, config)
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown / 1_000 < 15_000
