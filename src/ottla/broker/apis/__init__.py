@@ -1,2 +1,1 @@
-"""One module per API key: what the broker answers to it.
-"""
+"""One module per API key: what the broker answers to it."""

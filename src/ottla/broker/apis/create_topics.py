@@ -9,6 +9,7 @@ Versions. 4 allows -1 for the broker's defaults (taken from any version, as in K
 flexible and answers what was made, with the configs as they take effect; 7 answers the topic id.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from typing import Final
@@ -49,6 +50,7 @@ async def create_topics(
                 )
             made = await _create(services, topic, validate_only=request.validate_only)
             rows.append(_row(services, made))
+            await asyncio.sleep(0)  # many topics: others get their turn
         except KafkaError as error:
             rows.append(
                 CreatableTopicResult(name=name, error_code=error.code, error_message=error.message)
@@ -58,7 +60,7 @@ async def create_topics(
 
 def _partition_count(topics: Iterable[CreatableTopic], settings: BrokerSettings) -> int:
     return sum(
-        len(topic.assignments) or _or_default(topic.num_partitions, settings.num_partitions)
+        len(topic.assignments) or max(_or_default(topic.num_partitions, settings.num_partitions), 0)
         for topic in topics
     )
 

@@ -69,7 +69,7 @@ def _answer(
 
 def _advance(partition: Partition, offset: int) -> int:
     """The log start offset after `offset` was asked for."""
-    if partition.offline:
+    if partition.refusal:
         raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
     if "delete" not in partition.settings.cleanup_policy:
         raise KafkaError(ErrorCode.POLICY_VIOLATION)
@@ -92,7 +92,7 @@ async def _save(services: Services, moved: Moved) -> None:
         replicas.checkpoint(directory, partial(_finish, saved))
         await saved
     for partition, row in moved:
-        if partition.offline:
+        if partition.refusal:
             row.error_code, row.low_watermark = ErrorCode.KAFKA_STORAGE_ERROR, NO_LOW_WATERMARK
 
 

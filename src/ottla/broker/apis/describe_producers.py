@@ -1,7 +1,8 @@
 """DescribeProducers (key 61): the active producers of partitions.
 
 Behaviour. For tools that look for hanging transactions: idempotent producers are listed too,
-with -1 for the start of a transaction they have not. Partitions are answered by their leader.
+with -1 for the start of a transaction they have not. Partitions are answered by their leader,
+and once however often they are named.
 Versions. 0 alone.
 """
 
@@ -21,13 +22,15 @@ def describe_producers(
     context: RequestContext, request: DescribeProducersRequest
 ) -> DescribeProducersResponse:
     services = context.services
+    asked: dict[str, dict[int, None]] = {}
+    for topic in request.topics:
+        asked.setdefault(topic.name, {}).update(dict.fromkeys(topic.partition_indexes))
     return DescribeProducersResponse(
         topics=[
             TopicResponse(
-                name=topic.name,
-                partitions=[_answer(services, topic.name, at) for at in topic.partition_indexes],
+                name=name, partitions=[_answer(services, name, index) for index in indexes]
             )
-            for topic in request.topics
+            for name, indexes in asked.items()
         ]
     )
 

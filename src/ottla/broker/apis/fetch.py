@@ -1,0 +1,268 @@
+"""Fetch (key 1): batches from an offset on, as ranges of segment files that leave by sendfile.
+
+Behaviour. Whole batches below the high watermark, starting with the one that holds the offset;
+the first partition with data gives at least one batch, however large (KIP-74), and the sum
+otherwise stays within `max_bytes`. What finds less than `min_bytes` parks until the high
+watermark of one of its partitions moves or `max_wait_ms` is over; an error answers at once.
+A range that is not in the page cache is read ahead on a helper thread first, so that no disk
+stalls the reactor. Sessions (KIP-227) answer only partitions that changed.
+Versions. 4 is the floor, 7 sessions, 9 and 12 leader epochs (KIP-320), 11 the client's rack,
+12 is flexible, 13 topic ids (KIP-516), 15 moved the replica id, 17 and 18 are for replicas.
+"""
+
+import logging
+from collections.abc import Iterable
+
+from ottla.base.errors import ErrorCode, KafkaError, check
+from ottla.base.ids import Uuid
+from ottla.base.world import FileRange
+from ottla.broker.context import RequestContext, Services
+from ottla.protocol.messages.fetch import (
+    EpochEndOffset,
+    FetchableTopicResponse,
+    FetchRequest,
+    FetchResponse,
+    PartitionData,
+)
+from ottla.replica.fetch_session import FINAL_EPOCH, INITIAL_EPOCH, FetchSession, Key, Wanted
+from ottla.replica.partition import Partition
+from ottla.replica.purgatory import Parked
+
+log = logging.getLogger(__name__)
+
+Row = tuple[Wanted, PartitionData]
+
+
+# hot: fetch
+def fetch(context: RequestContext, request: FetchRequest) -> FetchResponse | Parked:
+    replica = request.replica_state
+    if request.replica_id >= 0 or (replica is not None and replica.replica_id >= 0):
+        # CVE-2018-1288: a client must not pass for a replica
+        return FetchResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED, responses=[])
+    try:
+        attempt = FetchAttempt(context.services, context.api_version, request)
+    except KafkaError as error:
+        return FetchResponse(error_code=error.code, responses=[])
+    response = attempt.run()
+    if response is None:
+        attempt.park()
+        return attempt
+    cold = attempt.cold_ranges()
+    if not cold:
+        return response
+    attempt.read_ahead(cold, response)
+    return attempt
+
+
+class FetchAttempt(Parked):
+    """One Fetch: tried at once, and again whenever one of its partitions got more."""
+
+    __slots__ = (
+        "_api_version",
+        "_full",
+        "_max_bytes",
+        "_max_wait_ms",
+        "_min_bytes",
+        "_ranges",
+        "_services",
+        "_session",
+        "_waited_on",
+        "_wanted",
+    )
+    is_patient = True
+
+    def __init__(self, services: Services, api_version: int, request: FetchRequest) -> None:
+        super().__init__()
+        self._services = services
+        self._api_version = api_version
+        self._max_bytes = min(request.max_bytes, services.settings.fetch_max_bytes)
+        self._min_bytes = min(request.min_bytes, self._max_bytes)
+        self._max_wait_ms = request.max_wait_ms
+        self._ranges: list[FileRange] = []
+        self._waited_on: list[Partition] = []
+        self._session: FetchSession | None = None
+        self._full = True
+        self._open_session(request)
+
+    def _open_session(self, request: FetchRequest) -> None:
+        by_id = self._api_version >= 13
+        wanted = wanted_of(request, by_id)
+        sessions = self._services.fetch_sessions
+        epoch = request.session_epoch
+        if epoch in (FINAL_EPOCH, INITIAL_EPOCH):
+            if request.session_id:
+                sessions.close(request.session_id)
+            if epoch == INITIAL_EPOCH and self._api_version >= 7 and wanted:
+                self._session = sessions.open(by_id)
+            if self._session is not None:
+                self._session.update(wanted, ())
+            self._wanted: Iterable[Wanted] = wanted
+        else:
+            session = sessions.next(request.session_id, epoch, by_id)
+            session.update(wanted, forgotten_of(request, by_id))
+            self._session, self._full = session, False
+            self._wanted = session.partitions.values()
+
+    def run(self, *, final: bool = False) -> FetchResponse | None:
+        """The response, or None while there is too little and time is left."""
+        rows: list[Row] = []
+        self._ranges = ranges = []
+        size = 0
+        urgent = final or self._max_wait_ms <= 0
+        for one in self._wanted:
+            data = self._read(one, self._max_bytes - size, at_least_one=size == 0)
+            if isinstance(data.records, FileRange):
+                size += data.records.length
+                ranges.append(data.records)
+            elif data.error_code or data.diverging_epoch is not None:
+                urgent = True
+            rows.append((one, data))
+        if urgent or size >= self._min_bytes or not rows:
+            return self._response(rows)
+        return None
+
+    def _read(self, one: Wanted, room: int, *, at_least_one: bool) -> PartitionData:
+        try:
+            partition = self._services.replicas.leader_of(one.topic, one.index)
+            partition.check_leader_epoch(one.current_leader_epoch)
+            records = partition.read(
+                one.fetch_offset, min(one.max_bytes, room), at_least_one=at_least_one
+            )
+        except KafkaError as error:
+            return PartitionData(
+                partition_index=one.index, error_code=error.code, high_watermark=-1, records=b""
+            )
+        data = PartitionData(
+            partition_index=one.index,
+            high_watermark=partition.high_watermark,
+            last_stable_offset=partition.last_stable_offset,
+            log_start_offset=partition.log.log_start_offset,
+            records=b"" if records is None else records,
+        )
+        if one.last_fetched_epoch >= 0:
+            self._check_divergence(partition, one, data)
+        return data
+
+    @staticmethod
+    def _check_divergence(partition: Partition, one: Wanted, data: PartitionData) -> None:
+        """KIP-595: the fetcher's last epoch ended earlier here than where it wants to go on."""
+        epoch, end_offset = partition.log.epoch_end(one.last_fetched_epoch)
+        if epoch < one.last_fetched_epoch or end_offset < one.fetch_offset:
+            data.diverging_epoch = EpochEndOffset(epoch=epoch, end_offset=end_offset)
+            data.records = b""
+
+    def _response(self, rows: list[Row]) -> FetchResponse:
+        session = self._session
+        if session is not None:
+            rows = self._changed(session, rows)
+        topics: list[FetchableTopicResponse] = []
+        last: str | bytes | None = None
+        for one, data in rows:
+            if one.topic != last:
+                last = one.topic
+                topic = FetchableTopicResponse(partitions=[])
+                if isinstance(last, str):
+                    topic.topic = last
+                else:
+                    topic.topic_id = Uuid(last)
+                topics.append(topic)
+            topics[-1].partitions.append(data)
+        return FetchResponse(session_id=session.id if session else 0, responses=topics)
+
+    def _changed(self, session: FetchSession, rows: list[Row]) -> list[Row]:
+        """What a session answers: data, errors, and offsets that moved; all in a full fetch."""
+        changed = []
+        for one, data in rows:
+            high_watermark, log_start_offset = data.high_watermark, data.log_start_offset
+            if (
+                self._full
+                or data.records
+                or data.error_code
+                or high_watermark != one.high_watermark
+                or log_start_offset != one.log_start_offset
+            ):
+                changed.append((one, data))
+        for one, data in changed:
+            session.answered(one, data.high_watermark, data.log_start_offset)
+        return changed
+
+    def park(self) -> None:
+        """Wait for the first of the partitions to get more, or for the time to be over."""
+        replicas = self._services.replicas
+        for one in self._wanted:
+            partition = replicas.leader_of(one.topic, one.index)
+            partition.wait_for_data(self)
+            self._waited_on.append(partition)
+        self._services.deadlines.add(self, self._max_wait_ms)
+
+    def data_arrived(self) -> None:
+        response = self.run()
+        if response is not None:
+            self._finish(response)
+
+    def expire(self) -> None:
+        response = self.run(final=True)
+        check(response is not None, "a final attempt has a response")
+        self._finish(response)
+
+    def abandon(self) -> None:
+        self.on_complete = None
+        self._stop_waiting()
+
+    def cold_ranges(self) -> list[FileRange]:
+        return [r for r in self._ranges if not r.file.is_resident(r.position, r.length)]
+
+    def read_ahead(self, cold: list[FileRange], response: FetchResponse) -> None:
+        """Bring what is cold into the page cache on a helper thread, then answer."""
+
+        def read() -> None:
+            for file, position, length in cold:
+                file.read_ahead(position, length)
+
+        def done(_: None, error: BaseException | None) -> None:
+            if error is not None:
+                log.error("read ahead: %s", error)
+            if self.on_complete is not None:
+                self.on_complete(response)
+
+        self._services.world.offload.submit(read, done)
+
+    def _finish(self, response: FetchResponse | None) -> None:
+        self._stop_waiting()
+        if self.on_complete is None or response is None:
+            return
+        cold = self.cold_ranges()
+        if cold:
+            self.read_ahead(cold, response)
+        else:
+            self.on_complete(response)
+
+    def _stop_waiting(self) -> None:
+        self._services.deadlines.remove(self)
+        for partition in self._waited_on:
+            partition.stop_waiting_for_data(self)
+        self._waited_on.clear()
+
+
+def wanted_of(request: FetchRequest, by_id: bool) -> list[Wanted]:
+    """The partitions a request lists, in its order."""
+    return [
+        Wanted(
+            topic.topic_id if by_id else topic.topic,
+            row.partition,
+            row.fetch_offset,
+            row.partition_max_bytes,
+            row.current_leader_epoch,
+            row.last_fetched_epoch,
+        )
+        for topic in request.topics
+        for row in topic.partitions
+    ]
+
+
+def forgotten_of(request: FetchRequest, by_id: bool) -> list[Key]:
+    return [
+        (topic.topic_id if by_id else topic.topic, partition)
+        for topic in request.forgotten_topics_data
+        for partition in topic.partitions
+    ]

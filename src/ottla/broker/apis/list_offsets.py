@@ -1,0 +1,93 @@
+"""ListOffsets (key 2): the offset of a moment in a partition.
+
+Behaviour. `timestamp` is a moment in ms, answered with the first record at or after it, or one
+of Kafka's special values:
+
+    -1 latest            the high watermark, or the last stable offset for read_committed
+    -2 earliest          the log start offset
+    -3 max timestamp     the record with the largest timestamp (KIP-734), from version 7
+    -4 earliest local    the same as earliest: nothing is tiered (from version 8)
+    -5 latest tiered     none: offset -1 (from version 9)
+
+A moment after the last record is offset -1, timestamp -1.
+Versions. 1 is the floor, 2 adds the isolation level, 4 leader epochs, 6 is flexible,
+10 a timeout for remote look-ups, 11 earliest pending upload (-6), which is none here.
+"""
+
+from typing import Final
+
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.broker.context import RequestContext
+from ottla.protocol.messages.list_offsets import (
+    ListOffsetsPartition,
+    ListOffsetsPartitionResponse,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ListOffsetsTopicResponse,
+)
+from ottla.replica.partition import Partition
+
+LATEST: Final = -1
+EARLIEST: Final = -2
+MAX_TIMESTAMP: Final = -3
+EARLIEST_LOCAL: Final = -4
+LATEST_TIERED: Final = -5
+EARLIEST_PENDING_UPLOAD: Final = -6
+_SINCE_VERSION: Final = {
+    MAX_TIMESTAMP: 7,
+    EARLIEST_LOCAL: 8,
+    LATEST_TIERED: 9,
+    EARLIEST_PENDING_UPLOAD: 11,
+}
+READ_COMMITTED: Final = 1
+
+
+def list_offsets(context: RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse:
+    return ListOffsetsResponse(
+        topics=[
+            ListOffsetsTopicResponse(
+                name=topic.name,
+                partitions=[_answer(context, request, topic.name, row) for row in topic.partitions],
+            )
+            for topic in request.topics
+        ]
+    )
+
+
+def _answer(
+    context: RequestContext, request: ListOffsetsRequest, topic: str, row: ListOffsetsPartition
+) -> ListOffsetsPartitionResponse:
+    answer = ListOffsetsPartitionResponse(partition_index=row.partition_index)
+    try:
+        if request.replica_id >= 0:
+            raise KafkaError(ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
+        if row.timestamp < 0 and context.api_version < _SINCE_VERSION.get(row.timestamp, 0):
+            raise KafkaError(ErrorCode.UNSUPPORTED_VERSION)
+        partition = context.services.replicas.leader_of(topic, row.partition_index)
+        partition.check_leader_epoch(row.current_leader_epoch)
+        committed = request.isolation_level == READ_COMMITTED
+        answer.timestamp, answer.offset, epoch = _look_up(
+            partition, row.timestamp, committed=committed
+        )
+        if context.api_version >= 4:
+            answer.leader_epoch = epoch
+    except KafkaError as error:
+        answer.error_code = error.code
+    return answer
+
+
+def _look_up(partition: Partition, timestamp: int, *, committed: bool) -> tuple[int, int, int]:
+    """(timestamp, offset, leader epoch); -1 for what there is not."""
+    end = partition.last_stable_offset if committed else partition.high_watermark
+    log = partition.log
+    if timestamp == LATEST:
+        return -1, end, partition.leader_epoch
+    if timestamp in (EARLIEST, EARLIEST_LOCAL):
+        return -1, log.log_start_offset, log.epochs.epoch_of(log.log_start_offset)
+    if timestamp == MAX_TIMESTAMP:
+        return log.max_timestamp_offset(end) or (-1, -1, -1)
+    if timestamp < 0:
+        if timestamp not in _SINCE_VERSION:
+            raise KafkaError(ErrorCode.INVALID_REQUEST)
+        return -1, -1, -1
+    return log.offset_for_timestamp(timestamp, end) or (-1, -1, -1)

@@ -1,0 +1,133 @@
+"""Metadata (key 3): who the brokers are, and which topics and partitions they lead.
+
+Behaviour. Topics are asked for by name, from version 12 by id, or all at once. One that is not
+there is made on the spot where the client and `auto.create.topics.enable` allow it, and answered
+with its leaders: Kafka says LEADER_NOT_AVAILABLE first, and lets the client ask again. A broker
+that listens on all addresses and advertises none is shown at the address by which this client
+reached it.
+Versions. See the message.
+"""
+
+from collections.abc import Iterable
+
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.ids import ZERO_UUID
+from ottla.broker.context import RequestContext
+from ottla.metadata.image import ClusterImage, PartitionImage, TopicImage
+from ottla.metadata.topic_names import check_topic_name
+from ottla.protocol.messages.metadata import (
+    MetadataRequest,
+    MetadataRequestTopic,
+    MetadataResponse,
+    MetadataResponseBroker,
+    MetadataResponsePartition,
+    MetadataResponseTopic,
+)
+
+INTERNAL_TOPICS = ("__consumer_offsets", "__transaction_state", "__share_group_state")
+WILDCARD_HOSTS = ("", "0.0.0.0", "::")
+
+
+async def metadata(context: RequestContext, request: MetadataRequest) -> MetadataResponse:
+    cluster = context.services.cluster
+    asked = request.topics
+    if asked is None or (context.api_version == 0 and not asked):
+        topics = [topic_row(cluster.image, topic) for topic in cluster.image.topics.values()]
+    else:
+        refused = await _create_missing(context, request, asked)
+        topics = [_asked_row(cluster.image, topic, refused) for topic in asked]
+    image = cluster.image
+    return MetadataResponse(
+        brokers=[
+            MetadataResponseBroker(node_id=node, host=host, port=port, rack=rack)
+            for node, host, port, rack in broker_rows(context, image)
+        ],
+        cluster_id=image.cluster_id,
+        controller_id=image.controller_id,
+        topics=topics,
+    )
+
+
+def broker_rows(
+    context: RequestContext, image: ClusterImage
+) -> Iterable[tuple[int, str, int, str | None]]:
+    """(node id, host, port, rack) of every broker, as this client can reach it."""
+    for broker in image.brokers.values():
+        host = broker.host
+        if host in WILDCARD_HOSTS:
+            host = context.connection.local.rpartition(":")[0].strip("[]")
+        yield broker.node_id, host, broker.port, broker.rack
+
+
+async def _create_missing(
+    context: RequestContext, request: MetadataRequest, asked: list[MetadataRequestTopic]
+) -> dict[str, ErrorCode]:
+    """Make the topics that may be made by asking; what could not be, and why."""
+    services = context.services
+    settings = services.settings
+    refused: dict[str, ErrorCode] = {}
+    if not (request.allow_auto_topic_creation and settings.auto_create_topics_enable):
+        return refused
+    for topic in asked:
+        name = topic.name
+        if name is None or topic.topic_id != ZERO_UUID or name in services.cluster.image.topics:
+            continue
+        try:
+            await services.controller.create_topic(
+                name,
+                partitions=settings.num_partitions,
+                replication_factor=settings.default_replication_factor,
+            )
+        except KafkaError as error:
+            if error.code != ErrorCode.TOPIC_ALREADY_EXISTS:
+                refused[name] = error.code
+    return refused
+
+
+def _asked_row(
+    image: ClusterImage, asked: MetadataRequestTopic, refused: dict[str, ErrorCode]
+) -> MetadataResponseTopic:
+    if asked.topic_id != ZERO_UUID:
+        topic = image.topics_by_id.get(asked.topic_id)
+        if topic is not None:
+            return topic_row(image, topic)
+        return MetadataResponseTopic(
+            error_code=ErrorCode.UNKNOWN_TOPIC_ID, topic_id=asked.topic_id, partitions=[]
+        )
+    name = asked.name or ""
+    topic = image.topics.get(name)
+    if topic is not None:
+        return topic_row(image, topic)
+    return MetadataResponseTopic(
+        error_code=refused.get(name) or _missing(name), name=name, partitions=[]
+    )
+
+
+def _missing(name: str) -> ErrorCode:
+    try:
+        check_topic_name(name)
+    except KafkaError as error:
+        return error.code
+    return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def topic_row(image: ClusterImage, topic: TopicImage) -> MetadataResponseTopic:
+    return MetadataResponseTopic(
+        name=topic.name,
+        topic_id=topic.id,
+        is_internal=topic.name in INTERNAL_TOPICS,
+        partitions=[_partition_row(image, partition) for partition in topic.partitions],
+    )
+
+
+def _partition_row(image: ClusterImage, partition: PartitionImage) -> MetadataResponsePartition:
+    has_leader = partition.leader in image.brokers
+    return MetadataResponsePartition(
+        error_code=ErrorCode.NONE if has_leader else ErrorCode.LEADER_NOT_AVAILABLE,
+        partition_index=partition.index,
+        leader_id=partition.leader if has_leader else -1,
+        leader_epoch=partition.leader_epoch,
+        replica_nodes=list(partition.replicas),
+        isr_nodes=list(partition.isr),
+        offline_replicas=[node for node in partition.replicas if node not in image.brokers],
+    )

@@ -1,0 +1,234 @@
+"""One node, put together from a World: what starts in which order, and what stops.
+
+Start   listen (connections wait) → log directories: lock, recover → metadata store → register →
+        partitions from the image → serve.
+Stop    accept no more → answer what waits → flush → checkpoints and the clean-shutdown marker.
+
+Listening comes first, so that a port in use is found before a directory is touched. A start that
+fails lets go of everything it took and raises `StartError` with one line for a person.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Final
+
+from ottla.base.errors import CorruptionError, KafkaError
+from ottla.base.ids import NodeId, id_text
+from ottla.base.listeners import Listener
+from ottla.base.options import BrokerLayers, effective_broker
+from ottla.base.world import Connection, ListenCaps, World
+from ottla.base.world import Listener as OpenListener
+from ottla.broker.context import Services
+from ottla.broker.pipeline import Session
+from ottla.broker.producer_ids import ProducerIds
+from ottla.broker.settings import NodeSettings, StartError
+from ottla.metadata.cluster import Metadata, random_id
+from ottla.metadata.controller import Controller
+from ottla.metadata.delta import Delta
+from ottla.metadata.embedded_store import EmbeddedStore
+from ottla.metadata.image import ClusterImage
+from ottla.metadata.store import StoreError
+from ottla.protocol.api_key import ApiKey
+from ottla.protocol.framing import compile_ahead
+from ottla.replica.fetch_session import FetchSessions
+from ottla.replica.manager import ReplicaManager
+from ottla.replica.purgatory import Deadlines
+from ottla.storage.config import LogConfig
+from ottla.storage.identity import Identity, read_meta_properties
+from ottla.storage.log_dir import LogDir, LogDirError
+
+log = logging.getLogger(__name__)
+
+STORE_NAME: Final = "ottla-metadata.sqlite"
+"""In the first log directory. Kafka, which looks for directories there, passes over it."""
+LEASE_MS: Final = 9_000
+STOP_POLL_S: Final = 0.005
+STOP_GRACE_S: Final = 10.0
+"""How long a stop waits for what handlers have begun."""
+HOT: Final = ((ApiKey.PRODUCE, 9), (ApiKey.FETCH, 12))
+
+
+class Node:
+    def __init__(
+        self,
+        world: World,
+        settings: NodeSettings,
+        *,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        """`on_failure` is told of what the node cannot go on after."""
+        self.world = world
+        self.settings = settings
+        self.node_id = NodeId(settings.broker.node_id)
+        self.services: Services
+        self._is_open = False
+        self._on_failure = on_failure
+        self._listeners: list[OpenListener] = []
+        self._sessions: dict[Session, None] = {}
+        self._taken = AsyncExitStack()
+        """What was taken while starting, in order: let go of the other way round."""
+
+    async def start(self) -> tuple[str, int]:
+        """Serve; the address of the first listener. StartError where that cannot be."""
+        try:
+            for listener in self.settings.listeners:
+                self._listen(listener)
+            await self._open()
+        except (OSError, StoreError, LogDirError, CorruptionError, KafkaError) as error:
+            await self._taken.aclose()
+            raise StartError(" ".join(str(error).split())) from error
+        except BaseException:
+            await self._taken.aclose()
+            raise
+        self._is_open = True
+        for session in self._sessions:
+            session.serve(self.services)
+        return self._listeners[0].address
+
+    async def stop(self) -> None:
+        """Stop cleanly: whoever waits is answered, all is flushed, the next start is quick."""
+        for listener in self._listeners:
+            listener.close()
+        for session in list(self._sessions):
+            session.finish()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + STOP_GRACE_S
+        while not all(session.is_idle for session in self._sessions):
+            if loop.time() > deadline:
+                log.warning("stopping with requests that found no answer in %s s", STOP_GRACE_S)
+                break
+            await asyncio.sleep(STOP_POLL_S)
+        for session in list(self._sessions):
+            session.close()
+        await self._taken.aclose()
+
+    # -- starting
+
+    def _listen(self, listener: Listener) -> None:
+        broker = self.settings.broker
+        caps = ListenCaps(
+            max_connections=broker.max_connections,
+            max_connections_per_ip=broker.max_connections_per_ip,
+            max_idle_ms=broker.connections_max_idle_ms,
+        )
+        try:
+            opened = self.world.network.listen(
+                listener.host, listener.port, self._accept, caps=caps
+            )
+        except OSError as error:
+            where = f"{listener.host}:{listener.port}"
+            raise StartError(f"cannot listen on {where}: {error.strerror or error}") from error
+        self._listeners.append(opened)
+        self._taken.callback(opened.close)
+
+    def _accept(self, connection: Connection) -> Session:
+        session = Session(
+            connection,
+            frame_cap=self.settings.broker.socket_request_max_bytes,
+            stop_node=self._on_failure,
+            forget=self._forget,
+        )
+        self._sessions[session] = None
+        if self._is_open:
+            session.serve(self.services)
+        return session
+
+    def _forget(self, session: Session) -> None:
+        self._sessions.pop(session, None)
+
+    async def _open(self) -> None:
+        """Everything but the listeners, in the order in which one needs the other."""
+        world, taken = self.world, self._taken
+        broker = self.settings.broker
+        loop = asyncio.get_running_loop()
+        identity = self._identity(broker.log_dirs[0])
+        log_dirs = []
+        for path in broker.log_dirs:
+            log_dir = LogDir.open(
+                path,
+                identity,
+                lambda topic: LogConfig(),
+                disk=world.disk,
+                rng=world.rng,
+                clock=world.clock,
+            )
+            log_dirs.append(log_dir)
+            taken.callback(log_dir.close, is_clean=False)
+        store = await EmbeddedStore.open(world, f"{broker.log_dirs[0]}/{STORE_NAME}")
+        metadata = await Metadata.open(store, world.rng, cluster_id=identity.cluster_id)
+        taken.push_async_callback(metadata.close)
+        controller = Controller(metadata, self.node_id, world.rng)
+        lease = await store.grant(LEASE_MS)
+        host, port = self._advertised()
+        await controller.register_broker(
+            self.node_id, host=host, port=port, rack=broker.broker_rack, lease=lease
+        )
+        await controller.maybe_become(lease)
+        deadlines = Deadlines(loop)
+        taken.callback(deadlines.close)
+        replicas = ReplicaManager(world, loop, self.node_id, broker, log_dirs)
+        taken.push_async_callback(replicas.close)
+        self.services = Services(
+            world=world,
+            loop=loop,
+            node_id=self.node_id,
+            layers=self.settings.layers,
+            settings=broker,
+            cluster=metadata,
+            controller=controller,
+            replicas=replicas,
+            deadlines=deadlines,
+            fetch_sessions=FetchSessions(
+                broker.max_incremental_fetch_session_cache_slots, world.clock, world.rng
+            ),
+            producer_ids=ProducerIds(controller),
+        )
+        metadata.subscribe(replicas.follow)
+        metadata.subscribe(self._configured)
+        self._every(broker.log_retention_check_interval_ms, replicas.clean_up)
+        self._every(broker.log_flush_offset_checkpoint_interval_ms, replicas.write_checkpoints)
+        compile_ahead(HOT)
+
+    def _identity(self, first_path: str) -> Identity:
+        """Who this node is: as its first directory says, or a new cluster."""
+        meta = read_meta_properties(self.world.disk, first_path)
+        cluster_id = id_text(random_id(self.world.rng)) if meta is None else meta[0].cluster_id
+        return Identity(cluster_id, self.node_id)
+
+    def _advertised(self) -> tuple[str, int]:
+        """What clients are told of the first listener."""
+        listener = self.settings.listeners[0]
+        told = self.settings.advertised[listener.name]
+        return told.host, told.port or self._listeners[0].address[1]
+
+    def _configured(self, delta: Delta, image: ClusterImage) -> None:
+        """Options that were altered while running."""
+        own = str(self.node_id)
+        services = self.services
+        if not {"", own}.intersection(delta.broker_configs_changed):
+            return
+        services.layers = BrokerLayers(
+            static=self.settings.layers.static,
+            dynamic_default=image.broker_configs.get("", {}),
+            dynamic=image.broker_configs.get(own, {}),
+        )
+        services.settings = effective_broker(services.layers)
+        services.replicas.reconfigure(services.settings, image)
+
+    def _every(self, interval_ms: int, call: Callable[[], None]) -> None:
+        """Call again and again until the node stops."""
+        loop = asyncio.get_running_loop()
+        handle: asyncio.TimerHandle
+
+        def turn() -> None:
+            nonlocal handle
+            handle = loop.call_later(interval_ms / 1000, turn)
+            try:
+                call()
+            except Exception as error:
+                self._on_failure(error)
+
+        handle = loop.call_later(interval_ms / 1000, turn)
+        self._taken.callback(lambda: handle.cancel())

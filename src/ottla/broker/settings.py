@@ -1,0 +1,44 @@
+"""A node's settings: what was set of it, checked as a whole before anything is touched."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ottla.base.errors import KafkaError
+from ottla.base.limits import CLIENT_TEXT_LOG_CHARS
+from ottla.base.listeners import Listener, advertised_listeners, client_listeners
+from ottla.base.options import BROKER_OPTIONS, BrokerLayers, BrokerSettings, effective_broker
+
+
+class StartError(Exception):
+    """The node cannot start. The message is one line, and says what is in the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    layers: BrokerLayers
+    """What was set when the node started; what is set later stands in the cluster's image."""
+    broker: BrokerSettings
+    listeners: tuple[Listener, ...]
+    advertised: Mapping[str, Listener]
+    """By name of a listener. Port 0 stands for the one that was found."""
+
+
+def node_settings(texts: Mapping[str, str]) -> NodeSettings:
+    """Settings from config keys and their texts; StartError names the key that is wrong."""
+    for key in texts:
+        if key not in BROKER_OPTIONS:
+            raise StartError(f"{key[:CLIENT_TEXT_LOG_CHARS]}: unknown config key")
+    layers = BrokerLayers(static=dict(texts))
+    try:
+        broker = effective_broker(layers)
+        listeners = client_listeners(broker)
+        advertised = advertised_listeners(broker)
+    except KafkaError as error:
+        raise StartError(error.message) from None
+    told = {listener.name: listener for listener in advertised}
+    return NodeSettings(
+        layers,
+        broker,
+        tuple(listeners),
+        {listener.name: told.get(listener.name, listener) for listener in listeners},
+    )

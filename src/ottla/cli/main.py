@@ -1,0 +1,25 @@
+"""The `ottla` command: reads its words, and hands over to one module per subcommand.
+
+Exit codes: 0 done, 1 the broker failed while it ran, 2 it could not start (one line says why).
+argparse, since it is loaded with every start and costs a tenth of what a richer library does.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ottla.cli import serve
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="ottla", description="A log broker that speaks Kafka's protocol."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve.add_to(commands)
+    chosen = parser.parse_args(arguments)
+    return int(chosen.run(chosen))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""A broker in the caller's own process, on a loop and a thread of its own.
+
+A test that blocks in some client's poll() must not stop the broker that it waits for, so the
+caller's thread and loop are never used. Nothing of the process is touched: no signal handler, no
+logging set-up, no collector setting. Many brokers may live in one process.
+"""
+
+import asyncio
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from os import PathLike, fspath
+from typing import Any, Self
+
+from ottla.broker.node import Node
+from ottla.broker.settings import node_settings
+from ottla.host.reactor import close_world, real_world
+
+Address = tuple[str, int]
+
+
+class Broker:
+    """A broker on a free port of this machine, for as long as the block lasts.
+
+    `data` is its log directory, kept afterwards; without one a temporary directory is used and
+    removed. `settings` are broker options by Kafka's keys (`{"num.partitions": "3"}`).
+    Raises `ottla.StartError` where it cannot start, with what is in the way in one line.
+
+        async with ottla.Broker() as broker:
+            producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers)
+
+        with ottla.Broker(settings={"num.partitions": "3"}) as broker:
+            producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
+    """
+
+    def __init__(
+        self,
+        data: str | PathLike[str] | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self._data = None if data is None else fspath(data)
+        self._temporary: str | None = None
+        self._listen = f"{host}:{port}"
+        self._settings = dict(settings or {})
+        self._thread: threading.Thread | None = None
+        self._address: Future[Address] = Future()
+        self._request_stop: Callable[[], object] = lambda: None
+
+    @property
+    def address(self) -> Address:
+        """(host, port) that it listens on; RuntimeError before it has started."""
+        if self._thread is None or not self._address.done():
+            raise RuntimeError("the broker has not started")
+        return self._address.result()
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """`host:port`, as clients take it."""
+        host, port = self.address
+        return f"{host}:{port}"
+
+    def start(self) -> None:
+        """Start, and return when clients are served."""
+        self._launch()
+        self._settled(self._address)
+
+    def stop(self) -> None:
+        """Stop cleanly: answer what is under way, flush, leave a directory that opens at once."""
+        thread = self._thread
+        if thread is None:
+            return
+        self._request_stop()
+        thread.join()
+        self._thread = None
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        self._launch()
+        try:
+            await asyncio.wrap_future(self._address)
+        except BaseException:
+            await asyncio.to_thread(self.stop)
+            raise
+        return self
+
+    async def __aexit__(self, *_: Any) -> None:
+        await asyncio.to_thread(self.stop)
+
+    def _settled(self, address: Future[Address]) -> None:
+        try:
+            address.result()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _launch(self) -> None:
+        if self._thread is not None:
+            raise RuntimeError("the broker runs already")
+        self._address = Future()
+        if self._data is None:
+            self._temporary = tempfile.mkdtemp(prefix="ottla-")
+        self._thread = threading.Thread(target=self._run, name="ottla-broker", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with asyncio.Runner() as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        world = real_world(loop)
+        try:
+            settings = node_settings(
+                {
+                    "listeners": f"PLAINTEXT://{self._listen}",
+                    "log.dirs": self._data or self._temporary or "",
+                    **self._settings,
+                }
+            )
+            stopped = asyncio.Event()
+            self._request_stop = lambda: loop.call_soon_threadsafe(stopped.set)
+            node = Node(world, settings, on_failure=lambda _: stopped.set())
+            address = await node.start()
+        except BaseException as error:
+            self._address.set_exception(error)
+        else:
+            self._address.set_result(address)
+            await stopped.wait()
+            await node.stop()
+        finally:
+            close_world(world)

@@ -1,0 +1,268 @@
+"""The partitions of this node: made from the image, found by name or id, kept up in background.
+
+`follow` is told of every delta of the cluster's image, and starts, changes and ends partitions
+for it. A new log goes to the directory with the fewest. Logs that no topic of the image owns are
+left where they are, unserved: the image being short of a topic is no reason to lose its data.
+
+Flushing. An append marks its log dirty; what became dirty in one turn of the loop is handed to
+the flusher of its directory once, at the end of the turn. After a round the high watermarks
+move, and with them whoever waits. A directory whose disk fails goes offline alone.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.ids import TopicPartition
+from ottla.base.options import BrokerSettings, TopicSettings, effective_topic
+from ottla.base.world import World
+from ottla.metadata.delta import Delta
+from ottla.metadata.image import ClusterImage, PartitionImage, TopicImage
+from ottla.replica.partition import Partition
+from ottla.storage.config import LogConfig
+from ottla.storage.flusher import Flusher
+from ottla.storage.log import Log
+from ottla.storage.log_dir import LogDir
+
+logger = logging.getLogger(__name__)
+
+
+class Directory:
+    """A log directory, its flusher, and the partitions in it."""
+
+    __slots__ = ("_loop", "_partitions", "flusher", "is_kick_due", "log_dir")
+
+    def __init__(self, world: World, loop: asyncio.AbstractEventLoop, log_dir: LogDir) -> None:
+        self.log_dir = log_dir
+        self.is_kick_due = False
+        self._loop = loop
+        self._partitions: dict[Log, Partition] = {}
+        self.flusher = Flusher(
+            world.disk,
+            world.offload,
+            world.clock,
+            on_flushed=self._flushed,
+            on_offline=self.go_offline,
+        )
+
+    def add(self, partition: Partition) -> None:
+        self._partitions[partition.log] = partition
+
+    def remove(self, partition: Partition) -> None:
+        self._partitions.pop(partition.log, None)
+
+    def __iter__(self) -> Iterator[Partition]:
+        return iter(self._partitions.values())
+
+    def __len__(self) -> int:
+        return len(self._partitions)
+
+    # hot: produce
+    def mark_dirty(self, log: Log) -> None:
+        """The log has more than was flushed: see to it at the end of this turn."""
+        self.flusher.mark_dirty(log)
+        if not self.is_kick_due:
+            self.is_kick_due = True
+            self._loop.call_soon(self._kick)
+
+    def _kick(self) -> None:
+        self.is_kick_due = False
+        self.flusher.kick()
+
+    def _flushed(self, logs: list[Log]) -> None:
+        for log in logs:
+            partition = self._partitions.get(log)
+            if partition is not None:
+                partition.advance_high_watermark()
+
+    def high_watermarks(self) -> dict[TopicPartition, int]:
+        return {
+            partition.log.topic_partition: partition.high_watermark
+            for partition in self._partitions.values()
+        }
+
+    def go_offline(self, error: OSError) -> None:
+        """Its disk failed: nothing in it is served until the next start."""
+        if self.log_dir.is_offline:
+            return
+        logger.error("log directory %s goes offline: %s", self.log_dir.path, error)
+        self.log_dir.is_offline = True
+        for partition in self._partitions.values():
+            partition.close(ErrorCode.KAFKA_STORAGE_ERROR)
+
+
+class ReplicaManager:
+    def __init__(
+        self,
+        world: World,
+        loop: asyncio.AbstractEventLoop,
+        node_id: int,
+        settings: BrokerSettings,
+        log_dirs: Sequence[LogDir],
+    ) -> None:
+        self._world = world
+        self._node_id = node_id
+        self._settings = settings
+        self.directories = [Directory(world, loop, log_dir) for log_dir in log_dirs]
+        self._partitions: dict[str | bytes, dict[int, Partition]] = {}
+        """By topic name and, the same object, by topic id."""
+        self._unserved: dict[tuple[str | bytes, int], None] = {}
+        """Partitions whose log could not be opened, by topic name and by topic id."""
+        self._homes: dict[Partition, Directory] = {}
+
+    # hot: produce, fetch
+    def leader_of(self, topic: str | bytes, index: int) -> Partition:
+        """The partition of a topic, named by name or id, that this node leads."""
+        partitions = self._partitions.get(topic)
+        partition = partitions.get(index) if partitions is not None else None
+        if partition is not None:
+            return partition
+        if partitions is None and isinstance(topic, bytes):
+            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
+        if partitions is not None and (topic, index) in self._unserved:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
+        raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+
+    def __iter__(self) -> Iterator[Partition]:
+        return iter(self._homes)
+
+    # -- following the image
+
+    def follow(self, delta: Delta, image: ClusterImage) -> None:
+        for topic in delta.topics_deleted:
+            self._delete_topic(topic)
+        for topic in delta.topics_created:
+            self._partitions[topic.name] = self._partitions[topic.id] = {}
+        for topic in delta.topic_configs_changed:
+            self._configure(topic)
+        settings: dict[str, TopicSettings] = {}
+        for topic, _, partition in delta.partitions_added:
+            if self._node_id not in partition.replicas:
+                continue
+            if topic.name not in settings:
+                settings[topic.name] = effective_topic(topic.configs, self._settings)
+            self._create(topic, partition, settings[topic.name])
+
+    def reconfigure(self, settings: BrokerSettings, image: ClusterImage) -> None:
+        """The broker's options changed: the defaults of every topic with them."""
+        self._settings = settings
+        for topic in image.topics.values():
+            self._configure(topic)
+
+    def _create(
+        self, topic: TopicImage, partition: PartitionImage, settings: TopicSettings
+    ) -> None:
+        topic_partition = TopicPartition(topic.name, partition.index)
+        directory = self._home_of(topic_partition)
+        config = log_config(settings, self._settings)
+        try:
+            log = directory.log_dir.create(topic_partition, topic.id, config)
+        except (KafkaError, OSError) as error:
+            logger.error("%s is not served: %s", topic_partition, error)
+            for key in (topic.name, topic.id):
+                self._unserved[key, partition.index] = None
+            return
+        log.config = config
+        made = Partition(
+            topic.name,
+            partition.index,
+            log,
+            settings,
+            leader_epoch=partition.leader_epoch,
+            mark_dirty=directory.mark_dirty,
+        )
+        directory.add(made)
+        self._homes[made] = directory
+        self._partitions[topic.name][partition.index] = made
+
+    def _home_of(self, topic_partition: TopicPartition) -> Directory:
+        """Where its log is, or else where a new one goes."""
+        for directory in self.directories:
+            log_dir = directory.log_dir
+            if topic_partition in log_dir.logs or topic_partition in log_dir.offline_logs:
+                return directory
+        online = [each for each in self.directories if not each.log_dir.is_offline]
+        return min(online or self.directories, key=len)
+
+    def _delete_topic(self, topic: TopicImage) -> None:
+        partitions = self._partitions.pop(topic.id, {})
+        for index in range(len(topic.partitions)):
+            for key in (topic.name, topic.id):
+                self._unserved.pop((key, index), None)
+        if self._partitions.get(topic.name) is partitions:
+            del self._partitions[topic.name]
+        for partition in partitions.values():
+            directory = self._homes.pop(partition)
+            directory.remove(partition)
+            partition.close(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+            try:
+                directory.log_dir.delete(partition.log.topic_partition)
+            except OSError as error:
+                directory.go_offline(error)
+
+    def _configure(self, topic: TopicImage) -> None:
+        settings = effective_topic(topic.configs, self._settings)
+        config = log_config(settings, self._settings)
+        for partition in self._partitions.get(topic.id, {}).values():
+            partition.configure(settings)
+            partition.log.config = config
+
+    # -- background
+
+    def clean_up(self) -> None:
+        """Retention, and files whose delay is over. Called every
+        `log.retention.check.interval.ms`."""
+        now_ms = self._world.clock.time_ms()
+        for directory in self.directories:
+            if directory.log_dir.is_offline:
+                continue
+            try:
+                directory.log_dir.remove_deleted()
+                for partition in list(directory):
+                    partition.log.delete_old_segments(now_ms, partition.high_watermark)
+            except OSError as error:
+                directory.go_offline(error)
+
+    def write_checkpoints(self) -> None:
+        for directory in self.directories:
+            if not directory.log_dir.is_offline:
+                self.checkpoint(directory)
+
+    def checkpoint(self, directory: Directory, then: Callable[[], None] = lambda: None) -> None:
+        """Make a directory's offsets durable, then call back."""
+
+        def done(error: OSError | None) -> None:
+            if error is not None:
+                directory.go_offline(error)
+            then()
+
+        directory.log_dir.write_checkpoints(directory.high_watermarks(), self._world.offload, done)
+
+    async def close(self) -> None:
+        """Flush, and leave every directory as a clean stop does."""
+        loop = asyncio.get_running_loop()
+        for directory in self.directories:
+            idle: asyncio.Future[None] = loop.create_future()
+            directory.flusher.when_idle(partial(idle.set_result, None))
+            await idle
+            directory.log_dir.close(directory.high_watermarks())
+
+
+def log_config(settings: TopicSettings, broker: BrokerSettings) -> LogConfig:
+    """What a topic's logs need of its settings."""
+    return LogConfig(
+        segment_bytes=settings.segment_bytes,
+        segment_ms=settings.segment_ms,
+        segment_jitter_ms=settings.segment_jitter_ms,
+        segment_index_bytes=settings.segment_index_bytes,
+        index_interval_bytes=settings.index_interval_bytes,
+        retention_ms=settings.retention_ms,
+        retention_bytes=settings.retention_bytes,
+        file_delete_delay_ms=settings.file_delete_delay_ms,
+        flush_messages=settings.flush_messages,
+        flush_ms=settings.flush_ms,
+        producer_id_expiration_ms=broker.producer_id_expiration_ms,
+        is_deleted_by_retention="delete" in settings.cleanup_policy,
+    )

@@ -1,0 +1,205 @@
+"""One partition on this node: the leader's side of append and read, and who waits for it.
+
+The high watermark is the lowest end offset that every in-sync replica has *flushed*; with one
+replica that is this log's own flushed end. With `flush.on.ack=false` it is the log end, as in
+Kafka, and the page cache is trusted. Consumers see what lies below it; an acks=all Produce is
+answered when it has passed the request's last record.
+
+Waiters for offsets are a queue: appends come in order of offset, so the first one that is not
+reached ends the search. Waiters for data (parked fetches) are told of every advance and decide
+by themselves.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.topic_options import TopicSettings
+from ottla.base.world import FileRange
+from ottla.records.compression import CODEC_NUMBERS
+from ottla.records.validation import BatchRules, check_produced
+from ottla.storage.log import AppendInfo, Log, ReadHint
+
+HINT_COUNT: Final = 8
+"""Sequential readers whose place is remembered, by the offset they will ask for next."""
+IN_SYNC_COUNT: Final = 1
+"""Size of the in-sync set; replication will make it a set."""
+
+
+class OffsetWaiter(Protocol):
+    def reached(self) -> None:
+        """The high watermark passed the offset that was waited for."""
+
+    def expire(self) -> None:
+        """It never will: the partition was closed."""
+
+
+class DataWaiter(Protocol):
+    def data_arrived(self) -> None: ...
+
+
+class Partition:
+    """A partition that this node leads."""
+
+    __slots__ = (
+        "_data_waiters",
+        "_hints",
+        "_mark_dirty",
+        "_offset_waiters",
+        "high_watermark",
+        "index",
+        "leader_epoch",
+        "log",
+        "refusal",
+        "rules",
+        "settings",
+        "topic",
+    )
+
+    def __init__(
+        self,
+        topic: str,
+        index: int,
+        log: Log,
+        settings: TopicSettings,
+        *,
+        leader_epoch: int,
+        mark_dirty: Callable[[Log], None],
+    ) -> None:
+        self.topic = topic
+        self.index = index
+        self.log = log
+        self.leader_epoch = leader_epoch
+        self.refusal = ErrorCode.NONE
+        """Why nothing is served any more."""
+        self._mark_dirty = mark_dirty
+        self._offset_waiters: deque[tuple[int, OffsetWaiter]] = deque()
+        self._data_waiters: dict[DataWaiter, None] = {}
+        self._hints: dict[int, ReadHint] = {}
+        self.configure(settings)
+        self.high_watermark = self._durable_end()
+
+    def configure(self, settings: TopicSettings) -> None:
+        """Take on the topic's settings as they are now."""
+        self.settings = settings
+        self.rules = batch_rules(settings)
+
+    # hot: produce
+    def append(
+        self, records: memoryview, *, acks_all: bool, now_ms: int, version: int
+    ) -> AppendInfo:
+        """Check one produced batch and append it; KafkaError says what is wrong with it."""
+        if self.refusal:
+            raise KafkaError(self.refusal)
+        if acks_all and self.settings.min_insync_replicas > IN_SYNC_COUNT:
+            raise KafkaError(ErrorCode.NOT_ENOUGH_REPLICAS)
+        checked = check_produced(records, self.rules, now_ms, zstd_allowed=version >= 7)
+        info = self.log.append(
+            memoryview(checked.records),
+            checked.batches,
+            leader_epoch=self.leader_epoch,
+            now_ms=now_ms,
+        )
+        log = self.log
+        settings = self.settings
+        if settings.flush_on_ack:
+            self._mark_dirty(log)
+            return info
+        unflushed = log.log_end_offset - log.flushed_end_offset
+        if info.has_rolled or unflushed >= settings.flush_messages:
+            self._mark_dirty(log)
+        self.advance_high_watermark()
+        return info
+
+    # hot: fetch
+    def read(self, offset: int, max_bytes: int, *, at_least_one: bool) -> FileRange | None:
+        """Whole batches that a consumer may see from `offset` on; None while there are none."""
+        if self.refusal:
+            raise KafkaError(self.refusal)
+        hints = self._hints
+        found = self.log.read(
+            offset,
+            max_bytes,
+            self.high_watermark,
+            at_least_one=at_least_one,
+            hint=hints.get(offset),
+        )
+        if found is None:
+            return None
+        hint = found.hint
+        hints[hint.offset] = hint
+        if len(hints) > HINT_COUNT:
+            del hints[next(iter(hints))]
+        return found.range
+
+    def check_leader_epoch(self, epoch: int) -> None:
+        """KIP-320: a client that knows another epoch than ours is told so; -1 does not ask."""
+        if epoch in (-1, self.leader_epoch):
+            return
+        if epoch < self.leader_epoch:
+            raise KafkaError(ErrorCode.FENCED_LEADER_EPOCH)
+        raise KafkaError(ErrorCode.UNKNOWN_LEADER_EPOCH)
+
+    @property
+    def last_stable_offset(self) -> int:
+        """End of what a read_committed consumer sees."""
+        return self.high_watermark
+
+    def advance_high_watermark(self) -> None:
+        """Take the log's durable end as the high watermark, and wake whom it concerns."""
+        end = self._durable_end()
+        if end <= self.high_watermark:
+            return
+        self.high_watermark = end
+        waiters = self._offset_waiters
+        while waiters and waiters[0][0] <= end:
+            waiters.popleft()[1].reached()
+        if self._data_waiters:
+            for waiter in list(self._data_waiters):
+                waiter.data_arrived()
+
+    def wait_for_offset(self, end_offset: int, waiter: OffsetWaiter) -> None:
+        """`waiter.reached` once the high watermark, now below it, is at `end_offset`."""
+        self._offset_waiters.append((end_offset, waiter))
+
+    def wait_for_data(self, waiter: DataWaiter) -> None:
+        self._data_waiters[waiter] = None
+
+    def stop_waiting_for_data(self, waiter: DataWaiter) -> None:
+        self._data_waiters.pop(waiter, None)
+
+    def close(self, refusal: ErrorCode) -> None:
+        """Serve nothing any more, and tell whoever waits: KAFKA_STORAGE_ERROR when the disk
+        failed, UNKNOWN_TOPIC_OR_PARTITION when the topic was deleted."""
+        self.refusal = refusal
+        waiting, self._offset_waiters = self._offset_waiters, deque()
+        for _, waiter in waiting:
+            waiter.expire()
+        for data_waiter in list(self._data_waiters):
+            data_waiter.data_arrived()
+
+    def _durable_end(self) -> int:
+        if self.settings.flush_on_ack:
+            return self.log.flushed_end_offset
+        return self.log.log_end_offset
+
+
+def batch_rules(settings: TopicSettings) -> BatchRules:
+    """What a topic's settings ask of a produced batch."""
+    codec = level = None
+    if settings.compression_type == "uncompressed":
+        codec = 0
+    elif settings.compression_type != "producer":
+        codec = CODEC_NUMBERS[settings.compression_type]
+        level = getattr(settings, f"compression_{settings.compression_type}_level", None)
+    return BatchRules(
+        max_message_bytes=settings.max_message_bytes,
+        log_append_time=settings.message_timestamp_type == "LogAppendTime",
+        timestamp_before_max_ms=settings.message_timestamp_before_max_ms,
+        timestamp_after_max_ms=settings.message_timestamp_after_max_ms,
+        compacted="compact" in settings.cleanup_policy,
+        codec=codec,
+        level=level,
+        deep=settings.record_validation == "deep",
+    )
