@@ -110,24 +110,36 @@ def test_closing_a_listener_keeps_its_connections(place):
     asyncio.run(test())
 
 
-def test_an_idle_connection_is_closed_and_a_busy_one_is_not(place):
+def test_an_idle_connection_is_closed(place):
     async def test():
-        async with place(ListenCaps(max_idle_ms=200)) as here:
+        async with place(ListenCaps(max_idle_ms=100)) as here:
+            sock, peer = await here.pair()
+            assert await here.read_to_end(sock) == b""
+            await peer.until(lambda p: p.causes)
+            assert peer.causes == ["idle for too long"]
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("direction", ["reads", "writes"])
+def test_a_busy_connection_is_not(place, direction):
+    async def test():
+        async with place(ListenCaps(max_idle_ms=1000_000)) as here:
             busy_sock, busy = await here.pair()
-            idle_sock, idle = await here.pair()
-
-            async def talk():
-                while True:
-                    await here.loop.sock_sendall(busy_sock, b"x")
-                    await asyncio.sleep(0.02)
-
-            talking = asyncio.ensure_future(talk())
+            _, idle = await here.pair()
+            hub = here.world.network._hub
+            hub.now += 1500  # as the sweep would set it
+            if direction == "reads":
+                await here.loop.sock_sendall(busy_sock, b"x")
+                await busy.until(lambda p: p.data)
+            else:
+                busy.connection.send([b"x"])
+                await busy.until(lambda p: p.drained_count)
+            for peer in (busy, idle):
+                peer.connection.close_if_idle(hub.now - 10)
             await idle.until(lambda p: p.causes)
-            assert idle.causes == ["idle for too long"]
-            assert await here.read_to_end(idle_sock) == b""
+            await asyncio.sleep(0)
             assert busy.causes == []
-            talking.cancel()
-            await busy.until(lambda p: p.causes)
 
     asyncio.run(test())
 

@@ -18,21 +18,21 @@ class Reader:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self.scratch = inbox.Scratch(SCRATCH_BYTES)
         self.tail: inbox.Tail | None = None
         self.frames: list[bytes] = []
         self.used_count = 0
 
     def receive(self) -> int:
         if self.tail is None:
-            count = self.sock.recv_into(self.scratch)
-            data = self.scratch[:count]
+            count = self.sock.recv_into(self.scratch.view)
+            data = self.scratch.view[:count]
         else:
             count, data = inbox.receive(self.sock, self.tail, self.scratch)
         assert count, "no room to receive into"
         used = self.take_frames(data)
-        self.tail = inbox.tail_after(data, used, self.tail)
-        self.scratch[:] = b"\xff" * SCRATCH_BYTES  # other connections use it meanwhile
+        self.tail = inbox.tail_after(data, used, self.tail, self.scratch)
+        self.scratch.view[:] = b"\xff" * SCRATCH_BYTES  # other connections use it meanwhile
         self.used_count += used
         return count
 
@@ -76,36 +76,89 @@ def test_frames_come_out_whole_however_they_arrive(frames, cuts):
     assert reader.frames == frames
 
 
-def test_a_backlog_holds_at_most_twice_what_came():
+def lent_out() -> inbox.Scratch:
+    """A scratch that lends no more."""
+    scratch = inbox.Scratch(SCRATCH_BYTES)
+    while scratch.lend() is not None:
+        pass
+    return scratch
+
+
+def test_a_backlog_of_its_own_holds_at_most_twice_what_came():
     left, right = socket.socketpair()
     with left, right:
         left.sendall(bytes(50_000))
-        tail = inbox.tail_after(memoryview(bytes(SHORT + 1)), 0, None)
+        scratch = lent_out()
+        tail = inbox.tail_after(scratch.view[: SHORT + 1], 0, None, scratch)
         assert isinstance(tail, inbox.Backlog)
         came = SHORT + 1
         while came < 50_000:
-            count, data = inbox.receive(right, tail, memoryview(bytearray()))
+            count, data = inbox.receive(right, tail, scratch)
             came += count
             assert len(data) == came
             assert data.obj is not None
             assert len(data.obj) <= 2 * came
-            tail = inbox.tail_after(data, 0, tail)
+            tail = inbox.tail_after(data, 0, tail, scratch)
+
+
+def test_a_long_tail_stays_where_it_is_and_the_buffer_comes_back():
+    scratch = inbox.Scratch(SCRATCH_BYTES)
+    buffer = scratch.view.obj
+    scratch.view[:] = bytes(range(SCRATCH_BYTES))
+    tail = inbox.tail_after(scratch.view[:60], 10, None, scratch)
+    assert isinstance(tail, inbox.Backlog)
+    assert tail.view().obj is buffer
+    assert tail.view() == bytes(range(10, 60))
+    assert scratch.view.obj is not buffer
+    assert inbox.tail_after(tail.view(), 50, tail, scratch) is None
+    assert inbox.tail_after(scratch.view[:60], 10, None, scratch).view().obj is not buffer
+    assert scratch.view.obj is buffer
+
+
+def test_a_backlog_that_outgrows_its_lent_buffer_gives_it_back():
+    left, right = socket.socketpair()
+    with left, right:
+        left.sendall(bytes(100))
+        scratch = inbox.Scratch(SCRATCH_BYTES)
+        buffer = scratch.view.obj
+        tail = inbox.tail_after(scratch.view, 0, None, scratch)
+        assert inbox.receive(right, tail, scratch)[0] == SCRATCH_BYTES
+        assert scratch.lend().obj is not buffer
+        assert scratch.view.obj is buffer
+        inbox.drop(tail)
+        inbox.drop(tail)
+
+
+def test_as_many_as_are_lent_are_missing_and_no_more():
+    scratch = inbox.Scratch(SCRATCH_BYTES)
+    tails = []
+    for _ in range(inbox.LENT_COUNT + 3):
+        tails.append(inbox.tail_after(scratch.view, 0, None, scratch))
+    assert scratch.lend() is None
+    buffers = {id(tail.view().obj) for tail in tails} | {id(scratch.view.obj)}
+    assert len(buffers) == inbox.LENT_COUNT + 4
+    for tail in tails:
+        inbox.drop(tail)
+    for _ in range(inbox.LENT_COUNT):
+        assert id(scratch.lend().obj) in buffers
+    assert scratch.lend() is None
 
 
 def test_a_backlog_gives_way_to_a_short_tail_and_then_to_nothing():
-    backlog = inbox.tail_after(memoryview(bytes(range(100))), 0, None)
+    scratch = lent_out()
+    backlog = inbox.tail_after(memoryview(bytes(range(100))), 0, None, scratch)
     assert isinstance(backlog, inbox.Backlog)
     data = backlog.view()
-    smaller = inbox.tail_after(data, 10, backlog)
+    smaller = inbox.tail_after(data, 10, backlog, scratch)
     assert isinstance(smaller, inbox.Backlog)
     assert smaller.view() == bytes(range(10, 100))
-    assert inbox.tail_after(data, 95, backlog) == bytes(range(95, 100))
-    assert inbox.tail_after(data, 100, backlog) is None
+    assert inbox.tail_after(data, 95, backlog, scratch) == bytes(range(95, 100))
+    assert inbox.tail_after(data, 100, backlog, scratch) is None
 
 
 def test_what_is_presented_is_writable():
-    scratch = memoryview(bytearray(SCRATCH_BYTES))
+    scratch = inbox.Scratch(SCRATCH_BYTES)
     for size in (SHORT, SHORT + 1):
-        tail = inbox.tail_after(memoryview(bytes(size)), 0, None)
+        tail = inbox.tail_after(scratch.view[:size], 0, None, scratch)
         assert tail is not None
         assert not inbox.view_of(tail, scratch).readonly

@@ -116,8 +116,9 @@ class HostConnection:
         hub = self._hub
         try:
             if self._tail is None:
-                count = self._socket.recv_into(hub.scratch)
-                data = hub.scratch[:count]
+                scratch = hub.scratch.view
+                count = self._socket.recv_into(scratch)
+                data = scratch[:count]
             else:
                 count, data = inbox.receive(self._socket, self._tail, hub.scratch)
         except (BlockingIOError, InterruptedError):
@@ -147,7 +148,7 @@ class HostConnection:
         if self._closed:
             return
         if used != len(data) or self._tail is not None:
-            self._tail = inbox.tail_after(data, used, self._tail)
+            self._tail = inbox.tail_after(data, used, self._tail, self._hub.scratch)
         self._dirty = False
         if self._queue is not None and not self._writing:
             self.flush()
@@ -277,6 +278,7 @@ class HostConnection:
             self._hub.loop.remove_writer(self._socket)
         self._socket.close()
         self._queue = None
+        inbox.drop(self._tail)
         self._tail = None
         self.unsent_bytes = 0
         self._hub.remove(self, self.accepted_from)

@@ -1,7 +1,7 @@
 """What all connections of a node share: one scratch buffer, one end of the turn, one idle sweep.
 
-Scratch. Everything is received into it first. It is in use only within one call of `received`,
-so all connections can share it, and an idle one owns no buffer.
+Scratch (`inbox`). Everything is received into it first, so that an idle connection owns no
+buffer.
 
 End of a turn. A connection that got something to send outside its own reading puts itself on
 the `dirty` list; the first one schedules `flush` behind what is ready in this turn. So replies
@@ -20,7 +20,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from ottla.base.limits import SCRATCH_BYTES
+from ottla.host.inbox import Scratch
 
 if TYPE_CHECKING:
     from ottla.host.connection import HostConnection
@@ -43,7 +43,7 @@ class Hub:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self.scratch = Scratch()
         self.connections: dict[HostConnection, None] = {}
         self.accepted_from: dict[str, int] = {}
         self.vacancies: list[Callable[[], None]] = []
