@@ -54,6 +54,16 @@ PART = st.one_of(
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def small_bounds():
+    """Short and long ranges, and the end of a gathering, within a few hundred bytes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outbox, "SHORT_RANGE_BYTES", 100)
+        patch.setattr(outbox, "GATHER_BYTES", 500)
+        patch.setattr(outbox, "IOV_COUNT", 8)
+        yield
+
+
 @settings(deadline=None)
 @given(
     st.lists(PART, min_size=1, max_size=30), st.lists(st.integers(1, 50), min_size=1, max_size=8)
@@ -84,6 +94,24 @@ def test_one_call_for_one_part_and_for_many(file):
     assert big.calls == ["send", "sendmsg", more]
 
 
+def test_short_ranges_between_other_parts_leave_with_them(file):
+    big = Spoon([1 << 20])
+    queue = [b"1", FileRange(file, 1, 100), b"2", FileRange(file, 2, 7), b"3"]
+    assert outbox.write_once(big, queue) == 110
+    assert big.calls == ["sendmsg"]
+    assert big.out == b"1" + CONTENT[1:101] + b"2" + CONTENT[2:9] + b"3"
+    queue = [FileRange(file, 0, 5), b"1", FileRange(file, 1, 101), b"2"]
+    assert outbox.write_once(big, queue) == 6
+    assert big.calls[1:] == ["sendmsg more" if syscalls.MSG_MORE else "sendmsg"]
+
+
+def test_what_one_call_gathers_is_bounded(file):
+    big = Spoon([1 << 20])
+    assert outbox.write_once(big, [b"x" * 100] * 20) == 500
+    assert outbox.write_once(big, [b"x"] * 20) == 8
+    assert outbox.write_once(big, [FileRange(file, 0, 100)] * 20) == 500
+
+
 def test_drop_tells_whether_a_part_was_left_in_half():
     queue = [b"abc", b"def"]
     assert outbox.drop(queue, 3) is True
@@ -92,6 +120,11 @@ def test_drop_tells_whether_a_part_was_left_in_half():
     assert queue == [b"ef"]
     assert outbox.drop(queue, 2) is True
     assert queue == []
+
+
+def test_a_short_range_that_is_not_in_its_file_is_an_error(file):
+    with pytest.raises(outbox.FileCutShortError, match=r"no 6 bytes at position 16384"):
+        outbox.write_once(Spoon([9]), [FileRange(file, len(CONTENT), 6), b"more"])
 
 
 @pytest.mark.parametrize("call", [syscalls.send_range, syscalls.send_copy])
