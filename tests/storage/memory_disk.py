@@ -120,7 +120,7 @@ class MemoryDisk:
         return path in self.files or self.is_directory(path)
 
     def is_directory(self, path: str) -> bool:
-        return path in self.directories
+        return path in self.directories or path == "."
 
     def size(self, path: str) -> int:
         if path not in self.files:
@@ -169,7 +169,7 @@ class MemoryDisk:
         del self.directories[path]
 
     def sync_directory(self, path: str) -> None:
-        if path not in self.directories:
+        if not self.is_directory(path):
             raise FileNotFoundError(errno.ENOENT, "no such directory", path)
         self.call("sync_directory", path)
 

@@ -57,7 +57,9 @@ def replace_whole(disk: Disk, path: str, data: bytes) -> None:
 
 
 def directory_of(path: str) -> str:
-    return path.rpartition("/")[0] or "."
+    """The directory that `path` stands in."""
+    above, slash, _ = path.rpartition("/")
+    return above or slash or "."
 
 
 def lines_text(lines: list[str]) -> bytes:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ottla.base.errors import CorruptionError
 from ottla.base.ids import Uuid, id_of_text, id_text
 from ottla.base.world import Disk
-from ottla.storage.checkpoints import read_whole, replace_whole, write_whole
+from ottla.storage.checkpoints import read_whole, replace_whole
 from ottla.storage.names import META_PROPERTIES, PARTITION_METADATA
 
 
@@ -75,7 +75,5 @@ def read_topic_id(disk: Disk, directory: str) -> Uuid | None:
         raise CorruptionError(cause, path=path, size_bytes=len(data)) from error
 
 
-def write_topic_id(disk: Disk, directory: str, topic_id: Uuid) -> None:
-    """Not synced here: the first flush of the log makes its names and files durable."""
-    text = f"version: 0\ntopic_id: {id_text(topic_id)}"
-    write_whole(disk, f"{directory}/{PARTITION_METADATA}", text.encode(), sync=False)
+def topic_id_text(topic_id: Uuid) -> bytes:
+    return f"version: 0\ntopic_id: {id_text(topic_id)}".encode()

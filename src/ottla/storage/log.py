@@ -85,6 +85,7 @@ class Log:
         "_bases",
         "_end_mark",
         "_leaving",
+        "_new_files",
         "_new_names",
         "_snapshots",
         "_unsealed",
@@ -132,6 +133,7 @@ class Log:
         self._unsealed: list[Segment] = []
         self._snapshots: list[int] = []
         self._new_names: list[str] = []
+        self._new_files: list[tuple[str, bytes]] = []
         self._leaving: list[tuple[int, Segment]] = []
         # (end offset, segment, position) that was flushed last: mostly the high watermark.
         self._end_mark: tuple[int, Segment | None, int] = (-1, None, 0)
@@ -141,6 +143,12 @@ class Log:
         self._add_segment(self._new_segment(offset, now_ms))
         self.log_start_offset = self.log_end_offset = self.flushed_end_offset = offset
         self._new_names = [self.directory, directory_of(self.directory)]
+
+    def write_beside(self, name: str, data: bytes) -> None:
+        """Write a small file into the log's directory: now, and durably with the next flush."""
+        path = f"{self.directory}/{name}"
+        write_whole(self.disk, path, data, sync=False)
+        self._new_files.append((path, data))
 
     # -- what it holds
 
@@ -274,7 +282,7 @@ class Log:
         jitter_ms = min(config.segment_jitter_ms, config.segment_ms)
         if jitter_ms > 0:
             segment.jitter_ms = self.rng.randrange(0, jitter_ms)
-        segment.open(create=True).truncate(0)
+        segment.make()
         return segment
 
     def adopt(self, segment: Segment) -> None:
@@ -458,14 +466,17 @@ class Log:
 
     def _take_snapshot(self) -> None:
         """Save the producers as of the log end; only the newest snapshots are kept."""
-        if self._snapshots and self._snapshots[-1] == self.log_end_offset:
+        offset = self.log_end_offset
+        if self._snapshots and self._snapshots[-1] == offset:
             return
-        self._snapshots.append(self.log_end_offset)
-        path = self._snapshot_path(self.log_end_offset)
-        write_whole(self.disk, path, self.producer_state.snapshot(), sync=False)
+        write_whole(
+            self.disk, self._snapshot_path(offset), self.producer_state.snapshot(), sync=False
+        )
+        self._snapshots.append(offset)
         while len(self._snapshots) > SNAPSHOTS_KEPT:
             with suppress(FileNotFoundError):
-                self.disk.remove(self._snapshot_path(self._snapshots.pop(0)))
+                self.disk.remove(self._snapshot_path(self._snapshots[0]))
+            del self._snapshots[0]
 
     def _snapshot_path(self, offset: int) -> str:
         return f"{self.directory}/{file_name(offset, SNAPSHOT)}"
@@ -508,7 +519,7 @@ class Log:
         files = [file for segment in rolled for file in segment.trimmed_files()]
         active = self.active
         files += active.trimmed_files() if self.is_settled else [active.file]
-        replacements = []
+        replacements, self._new_files = self._new_files, []
         if self.epochs.is_dirty:
             path = f"{self.directory}/{LEADER_EPOCHS}"
             replacements.append((path, self.epochs.text()))
@@ -545,6 +556,7 @@ class Log:
         for _, segment in self._leaving:
             segment.move(directory)
         self._new_names = []
+        self._new_files = []
 
     def close(self) -> None:
         """Let go of all descriptors. Nothing is written."""

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 from ottla.base.errors import CorruptionError, ErrorCode, KafkaError
 from ottla.base.ids import ZERO_UUID, TopicPartition, Uuid, id_text
 from ottla.base.world import Clock, Disk, Lock, Offload, Rng
-from ottla.storage.checkpoints import offsets_text, read_offsets, replace_whole
+from ottla.storage.checkpoints import directory_of, offsets_text, read_offsets, replace_whole
 from ottla.storage.config import LogConfig
 from ottla.storage.flusher import flush_now
 from ottla.storage.identity import (
@@ -31,8 +31,8 @@ from ottla.storage.identity import (
     MetaProperties,
     read_meta_properties,
     read_topic_id,
+    topic_id_text,
     write_meta_properties,
-    write_topic_id,
 )
 from ottla.storage.log import Log
 from ottla.storage.names import (
@@ -41,6 +41,7 @@ from ottla.storage.names import (
     HIGH_WATERMARKS,
     LOCK,
     LOG_STARTS,
+    PARTITION_METADATA,
     RECOVERY_POINTS,
     STRAY_SUFFIX,
     leaving_directory,
@@ -110,7 +111,7 @@ class LogDir:
         self = cls(path, disk, rng, clock)
         try:
             meta = self._read_meta(identity)
-            disk.make_directory(path)
+            _make_durable_directory(disk, path)
             self._lock = disk.lock(f"{path}/{LOCK}")
             self._claim(meta, identity)
             self._open_logs(config_of)
@@ -183,7 +184,7 @@ class LogDir:
         self, opening: Opening, topic_partition: TopicPartition, directory: str, config_of: ConfigOf
     ) -> None:
         try:
-            topic_id = read_topic_id(self.disk, directory)
+            topic_id = self._read_topic_id(directory, opening)
             config = config_of(topic_partition.topic)
             log = open_log(opening, topic_partition, directory, config)
         except CorruptionError as error:
@@ -194,6 +195,16 @@ class LogDir:
         self.logs[topic_partition] = log
         if topic_id is not None:
             self.topic_ids[topic_partition] = topic_id
+
+    def _read_topic_id(self, directory: str, opening: Opening) -> Uuid | None:
+        try:
+            return read_topic_id(self.disk, directory)
+        except CorruptionError as error:
+            if opening.recovery_point:
+                raise
+            # It becomes durable with the first flush: none has been, nothing is lost.
+            logger.warning("%s", error)
+            return None
 
     def _read_checkpoint(self, name: str) -> Offsets:
         """What it says; nothing where it cannot be read, which costs a scan, or a step back of
@@ -230,7 +241,7 @@ class LogDir:
             log = Log(self.disk, self.rng, topic_partition, directory, config)
             log.start_at(0, self.clock.time_ms())
         if found != topic_id:
-            write_topic_id(self.disk, directory, topic_id)
+            log.write_beside(PARTITION_METADATA, topic_id_text(topic_id))
         self.logs[topic_partition] = log
         self.topic_ids[topic_partition] = topic_id
         return log
@@ -350,6 +361,18 @@ class LogDir:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+
+def _make_durable_directory(disk: Disk, path: str) -> None:
+    """Make it, and sync the names of all that had to be made."""
+    missing = []
+    while path not in ("", ".", "/") and not disk.is_directory(path):
+        missing.append(path)
+        path = directory_of(path)
+    if missing:
+        disk.make_directory(missing[0])
+    for each in missing:
+        disk.sync_directory(directory_of(each))
 
 
 def _replace_all(disk: Disk, contents: Sequence[tuple[str, bytes]]) -> None:

@@ -89,6 +89,14 @@ class Segment:
         self._file = self.disk.open(self.path + state, create=create)
         return self._file
 
+    def make(self) -> None:
+        """An empty file for it, whatever a roll that failed left under that name."""
+        try:
+            self.open(create=True).truncate(0)
+        except OSError:
+            self.close()
+            raise
+
     @property
     def max_timestamp(self) -> int:
         if self._max_timestamp == _UNKNOWN:
@@ -206,7 +214,9 @@ class Segment:
         self._max_timestamp_offset = self.base_offset
 
     def trim(self) -> None:
-        """No more batches come: the last time entry, and the indexes cut to their size."""
+        """No more batches come: the last time entry, and all files cut to their size."""
+        if self.file.size() != self.size_bytes:
+            self.file.truncate(self.size_bytes)
         if self.max_timestamp >= 0:
             self.time_index.maybe_add(self._max_timestamp, self._max_timestamp_offset)
         self.index.trim()

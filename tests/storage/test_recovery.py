@@ -1,0 +1,233 @@
+import logging
+
+import pytest
+
+from ottla.base.errors import CorruptionError
+from ottla.records.batch import read_header
+from ottla.storage.config import LogConfig
+from ottla.storage.flusher import flush_now
+from ottla.storage.log import Log
+from ottla.storage.names import file_name, parse_file
+
+from .makers import DIRECTORY, TINY, append, batch_of, make_log, read_all, reopen
+from .memory_disk import MemoryDisk
+
+ONE_SEGMENT = LogConfig(index_interval_bytes=100, segment_index_bytes=960)
+
+
+def filled(disk: MemoryDisk, count: int, config: LogConfig = TINY) -> tuple[Log, list[bytes]]:
+    log = make_log(disk, config)
+    for sequence in range(count):
+        append(log, batch_of(1, timestamp=1_000 + sequence, producer=(7, 0, sequence)))
+    return log, read_all(log)
+
+
+def log_names(disk: MemoryDisk) -> list[str]:
+    return [name for name in disk.list_directory(DIRECTORY) if name.endswith(".log")]
+
+
+def test_a_torn_tail_is_cut_at_every_byte(caplog: pytest.LogCaptureFixture) -> None:
+    disk = MemoryDisk()
+    _, batches = filled(disk, 4, ONE_SEGMENT)
+    path = f"{DIRECTORY}/{file_name(0, '.log')}"
+    size = len(batches[0])
+    for length in range(4 * size + 1):
+        died = disk.copy()
+        del died.files[path][length:]
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            log = reopen(died, ONE_SEGMENT)
+        whole = length // size
+        assert read_all(log) == batches[:whole]
+        assert log.log_end_offset == whole
+        assert len(died.files[path]) == whole * size
+        told = [record for record in caplog.records if "cut at position" in record.message]
+        assert len(told) == (1 if length % size else 0)
+        if told:
+            assert (
+                f"{path}: cut at position {whole * size}, offset {whole}: {length % size} bytes"
+                in (told[0].message)
+            )
+        # and it goes on from there
+        assert append(log, batch_of(1, producer=(7, 0, whole))).first_offset == whole
+
+
+def test_every_bit_of_an_unflushed_tail(disk: MemoryDisk) -> None:
+    _, batches = filled(disk, 3, ONE_SEGMENT)
+    path = f"{DIRECTORY}/{file_name(0, '.log')}"
+    size = len(batches[0])
+    for position in range(size, 2 * size):
+        for bit in (1, 16, 128):
+            died = disk.copy()
+            died.files[path][position] ^= bit
+            log = reopen(died, ONE_SEGMENT, recovery_point=1)
+            # Leader epoch (12..15) and base offset (0..7) stand outside of the CRC. An offset
+            # that falls back is seen; one that grew leaves a gap, as compaction does.
+            if position - size in range(12, 16):
+                assert log.log_end_offset == 3
+            elif position - size not in range(8):
+                assert read_all(log) == batches[:1]
+            assert log.log_end_offset >= 1
+
+
+def test_damage_below_the_recovery_point_is_corruption_and_nothing_is_cut(
+    disk: MemoryDisk,
+) -> None:
+    _, batches = filled(disk, 30)
+    path = f"{DIRECTORY}/{log_names(disk)[-1]}"
+    died = disk.copy()
+    died.files[path][80] ^= 1
+    logs = {name: bytes(died.files[f"{DIRECTORY}/{name}"]) for name in log_names(died)}
+    with pytest.raises(CorruptionError) as caught:
+        reopen(died, recovery_point=30)
+    assert caught.value.path == path
+    assert caught.value.position == 0
+    assert {name: bytes(died.files[f"{DIRECTORY}/{name}"]) for name in log_names(died)} == logs
+    assert died.open_count == 0
+    assert len(read_all(reopen(died, recovery_point=3))) < len(batches)
+
+
+@pytest.mark.parametrize("is_clean", [True, False])
+def test_a_log_that_ends_below_the_recovery_point_is_corruption(
+    disk: MemoryDisk, is_clean: bool
+) -> None:
+    log, _ = filled(disk, 30)
+    log.settle()
+    del disk.files[f"{DIRECTORY}/{log_names(disk)[-1]}"][:]
+    with pytest.raises(CorruptionError):
+        reopen(disk, is_clean=is_clean, recovery_point=30)
+
+
+def test_segments_behind_a_cut_go_with_it(disk: MemoryDisk) -> None:
+    _, batches = filled(disk, 30)
+    first, second, *later = log_names(disk)
+    assert later
+    disk.files[f"{DIRECTORY}/{second}"][200] ^= 1
+    log = reopen(disk)
+    got = read_all(log)
+    assert got == batches[: len(got)]
+    assert log_names(disk) == [first, second]
+    assert log.log_end_offset == read_header(got[-1]).last_offset + 1
+
+
+def test_segments_below_the_recovery_point_are_not_read(disk: MemoryDisk) -> None:
+    log, _ = filled(disk, 30)
+    flush_now(disk, [log])
+    names = log_names(disk)
+    disk.calls.clear()
+    reopen(disk, recovery_point=30)
+    read = {path for name, path in disk.calls if name == "pread"}
+    assert f"{DIRECTORY}/{names[-1]}" in read
+    assert f"{DIRECTORY}/{names[0]}" not in read
+
+
+@pytest.mark.parametrize("kind", [".index", ".timeindex"])
+@pytest.mark.parametrize("damage", ["lost", "zeros", "ones", "short"])
+def test_an_index_that_is_lost_or_wrong_costs_time_but_no_data(
+    disk: MemoryDisk, kind: str, damage: str
+) -> None:
+    log, batches = filled(disk, 60)
+    log.settle()
+    log.close()
+    for name in disk.list_directory(DIRECTORY):
+        if name.endswith(kind):
+            data = disk.files[f"{DIRECTORY}/{name}"]
+            if damage == "lost":
+                del disk.files[f"{DIRECTORY}/{name}"]
+            elif damage == "short":
+                del data[len(data) // 2 + 3 :]
+            else:
+                data[:] = bytes([0 if damage == "zeros" else 0x7F]) * len(data)
+    log = reopen(disk, is_clean=True)
+    assert log.log_end_offset == 60
+    for offset in range(60):
+        found = log.read(offset, 1, 60)
+        assert found is not None
+        file, position, length = found.range
+        assert file.pread(length, position) == batches[offset]
+    if kind == ".index" or damage == "lost":
+        for timestamp in range(1_000, 1_060):
+            at = log.offset_for_timestamp(timestamp, 60)
+            assert at is not None
+            assert at.offset == timestamp - 1_000
+
+
+@pytest.mark.parametrize("is_clean", [True, False])
+@pytest.mark.parametrize("damage", ["none", "lost", "torn", "flipped"])
+def test_producers_come_back_with_or_without_snapshot(
+    disk: MemoryDisk, is_clean: bool, damage: str
+) -> None:
+    log, _ = filled(disk, 30)
+    if is_clean:
+        log.settle()
+    log.close()
+    snapshots = [name for name in disk.list_directory(DIRECTORY) if name.endswith(".snapshot")]
+    assert len(snapshots) == 2
+    for name in snapshots:
+        path = f"{DIRECTORY}/{name}"
+        if damage == "lost":
+            del disk.files[path]
+        elif damage == "torn":
+            del disk.files[path][20:]
+        elif damage == "flipped":
+            disk.files[path][30] ^= 1
+    log = reopen(disk, is_clean=is_clean)
+    (producer,) = log.producers()
+    assert (producer.producer_id, producer.last_sequence) == (7, 29)
+    assert append(log, batch_of(1, producer=(7, 0, 29))).is_duplicate
+    assert append(log, batch_of(1, producer=(7, 0, 30))).first_offset == 30
+
+
+def test_what_compaction_and_deletion_left_behind(disk: MemoryDisk) -> None:
+    log, batches = filled(disk, 30)
+    log.settle()
+    log.close()
+    bases = [each.offset for each in map(parse_file, log_names(disk)) if each]
+    stem = f"{DIRECTORY}/{bases[1]:020d}"
+    # A compacted twin of the second and third segment: the second's batches alone.
+    for kind in (".log", ".index", ".timeindex"):
+        disk.files[f"{stem}{kind}.swap"] = bytearray(disk.files[stem + kind])
+    disk.files[f"{DIRECTORY}/{bases[2]:020d}.log.cleaned"] = bytearray(b"junk")
+    disk.files[f"{DIRECTORY}/{99:020d}.log.deleted"] = bytearray(b"junk")
+    disk.files[f"{DIRECTORY}/{77:020d}.index"] = bytearray(8)
+    disk.files[f"{DIRECTORY}/leader-epoch-checkpoint.tmp"] = bytearray(b"junk")
+    log = reopen(disk, is_clean=True)
+    assert read_all(log) == batches
+    names = disk.list_directory(DIRECTORY)
+    assert not [n for n in names if n.endswith((".swap", ".cleaned", ".deleted", ".tmp"))]
+    assert f"{77:020d}.index" not in names
+
+
+def test_an_empty_segment_that_a_failed_roll_left(disk: MemoryDisk) -> None:
+    _, batches = filled(disk, 3, ONE_SEGMENT)
+    disk.files[f"{DIRECTORY}/{2:020d}.log"] = bytearray()
+    log = reopen(disk, ONE_SEGMENT)
+    assert read_all(log) == batches
+    assert append(log, batch_of(1)).first_offset == 3
+
+
+def test_a_log_start_past_all_that_is_left(disk: MemoryDisk) -> None:
+    filled(disk, 5)
+    log = reopen(disk, log_start_offset=9)
+    assert (log.log_start_offset, log.log_end_offset) == (9, 9)
+    assert append(log, batch_of(1)).first_offset == 9
+
+
+@pytest.mark.parametrize("for_good", [False, True])
+def test_recovery_that_dies_at_any_call_is_repeated(disk: MemoryDisk, for_good: bool) -> None:
+    _, batches = filled(disk, 20)
+    path = f"{DIRECTORY}/{log_names(disk)[-1]}"
+    disk.files[path] += b"torn"
+    count = 0
+    while True:
+        count += 1
+        died = disk.copy()
+        died.fail_at(count, for_good=for_good)
+        try:
+            reopen(died, recovery_point=3)
+        except OSError:
+            pass
+        else:
+            break
+        assert read_all(reopen(died.copy(), recovery_point=3)) == batches
+    assert count > 10
