@@ -70,7 +70,7 @@ def encode_into(message: Struct, version: int, parts: list[Part]) -> None:
         codec.function(message, parts)
     except ENCODE_FAULTS as fault:
         raise encode_error(codec, fault) from fault
-    if len(parts) > 1 and parts[-1] == b"":
+    if len(parts) > 1 and not parts[-1]:
         parts.pop()
 
 

@@ -114,6 +114,8 @@ def put_records(
     for piece in pieces:
         if isinstance(piece, FileRange) or len(piece) > SMALL_RECORDS_BYTES:
             if part_bytes(piece):
+                if not out:
+                    parts.pop()
                 out = bytearray()
                 parts += (piece, out)
         else:
