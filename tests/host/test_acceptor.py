@@ -36,6 +36,7 @@ def test_at_the_cap_new_ones_wait_until_one_goes(place, monkeypatch):
             await here.loop.sock_sendall(first, b"served")
             await peer.until(lambda p: p.data == b"served")
             assert len(here.peers) == 2
+            assert not here.loop.remove_reader(here.listener._socket), "the loop would spin"
             first.close()
             await peer.until(lambda p: p.causes)
             while len(here.peers) < 3:

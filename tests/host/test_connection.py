@@ -235,6 +235,7 @@ def test_ranges_and_bytes_to_a_slow_reader_are_exact(place, file, noise, send_ra
             assert await here.read(sock, len(expected) - 100_000) == expected[100_000:]
             await peer.until(lambda p: p.drained_count == 1)
             assert peer.connection.unsent_bytes == 0
+            assert not here.loop.remove_writer(peer.connection._socket), "still watched"
 
     run(test())
 
@@ -319,6 +320,26 @@ def test_close_within_received(place):
             await here.loop.sock_sendall(sock, b"abcdabcd")
             await peer.until(lambda p: p.causes)
             assert peer.calls == [8]
+
+    run(test())
+
+
+@pytest.mark.parametrize("who", ["peer", "handler, later", "handler, within"])
+def test_a_lost_connection_gives_its_buffer_back(place, who):
+    async def test():
+        size = 200_000
+        async with place(frame=size) as here:
+            sock, peer = await here.pair()
+            if who == "handler, within":
+                peer.on_received = lambda: peer.calls[-1] == size - 1 and peer.connection.close()
+            await here.loop.sock_sendall(sock, bytes(size - 1))
+            await peer.until(lambda p: p.calls[-1:] == [size - 1])
+            if who == "peer":
+                sock.close()
+            elif who == "handler, later":
+                peer.connection.close()
+            await peer.until(lambda p: p.causes)
+            assert here.world.network._hub.scratch._lent_count == 0
 
     run(test())
 

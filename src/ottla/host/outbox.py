@@ -74,7 +74,6 @@ def _gather(queue: list[Part]) -> tuple[list[Bytes], int]:
             data = part.file.pread(part.length, part.position)
             if len(data) < part.length:
                 raise FileCutShortError(part)
-            queue[index] = data
             views.append(data)
             size += len(data)
         else:
