@@ -70,7 +70,7 @@ def _answer(
 def _advance(partition: Partition, offset: int) -> int:
     """The log start offset after `offset` was asked for."""
     if partition.refusal:
-        raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
+        raise KafkaError(partition.refusal)
     if "delete" not in partition.settings.cleanup_policy:
         raise KafkaError(ErrorCode.POLICY_VIOLATION)
     if offset == HIGH_WATERMARK:
@@ -93,7 +93,7 @@ async def _save(services: Services, moved: Moved) -> None:
         await saved
     for partition, row in moved:
         if partition.refusal:
-            row.error_code, row.low_watermark = ErrorCode.KAFKA_STORAGE_ERROR, NO_LOW_WATERMARK
+            row.error_code, row.low_watermark = partition.refusal, NO_LOW_WATERMARK
 
 
 def _finish(saved: "asyncio.Future[None]") -> None:

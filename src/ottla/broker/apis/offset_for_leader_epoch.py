@@ -7,7 +7,7 @@ reader that knows an older leader is FENCED_LEADER_EPOCH, a newer one UNKNOWN_LE
 Versions. 3 has the replica id (-2 a consumer, -1 a debugging tool); 4 is flexible.
 """
 
-from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.errors import KafkaError
 from ottla.broker.context import RequestContext, Services
 from ottla.protocol.messages.offset_for_leader_epoch import (
     EpochEndOffset,
@@ -38,7 +38,7 @@ def _answer(services: Services, topic: str, asked: OffsetForLeaderPartition) -> 
     try:
         partition = services.replicas.leader_of(topic, asked.partition)
         if partition.refusal:
-            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
+            raise KafkaError(partition.refusal)
         partition.check_leader_epoch(asked.current_leader_epoch)
         row.leader_epoch, row.end_offset = partition.log.epoch_end(asked.leader_epoch)
     except KafkaError as error:

@@ -1,0 +1,74 @@
+"""DescribeLogDirs: sizes that are those of the files, and directories that failed."""
+
+import pytest
+
+from ottla.base.errors import ErrorCode
+from ottla.protocol.messages.describe_log_dirs import (
+    DescribableLogDirTopic,
+    DescribeLogDirsRequest,
+)
+
+
+def partitions(result):
+    return {
+        (topic.name, row.partition_index): row.partition_size
+        for topic in result.topics
+        for row in topic.partitions
+    }
+
+
+@pytest.mark.parametrize("version", range(1, 6))
+def test_all_partitions(on_node, tmp_path, version):
+    async def test(node):
+        await node.topic("a", 2)
+        await node.topic("b")
+        await node.produce("a", 100, index=1)
+        answer = await node.ask(DescribeLogDirsRequest(topics=None), version)
+        assert answer.error_code == 0
+        assert [result.log_dir for result in answer.results] == [
+            str(tmp_path / "logs-0"),
+            str(tmp_path / "logs-1"),
+        ]
+        sizes = {}
+        for result in answer.results:
+            assert result.error_code == 0
+            assert (result.total_bytes > 0) == (result.usable_bytes > 0) == (version >= 4)
+            for (topic, index), size in partitions(result).items():
+                path = f"{result.log_dir}/{topic}-{index}/00000000000000000000.log"
+                with open(path, "rb") as file:
+                    assert size == len(file.read())
+                sizes[topic, index] = size
+        assert sorted(sizes) == [("a", 0), ("a", 1), ("b", 0)]
+        assert sizes["a", 1] > sizes["a", 0] == 0
+
+    on_node(test, log_dirs=2)
+
+
+def test_some_partitions(on_node):
+    async def test(node):
+        await node.topic("a", 2)
+        await node.topic("b")
+        asked = [
+            DescribableLogDirTopic(topic="a", partitions=[1, 1, 7]),
+            DescribableLogDirTopic(topic="none", partitions=[0]),
+        ]
+        answer = await node.ask(DescribeLogDirsRequest(topics=asked))
+        assert list(partitions(answer.results[0])) == [("a", 1)]
+        answer = await node.ask(DescribeLogDirsRequest(topics=[]))
+        assert partitions(answer.results[0]) == {}
+        assert answer.results[0].total_bytes > 0
+
+    on_node(test)
+
+
+def test_a_directory_that_failed(on_node):
+    async def test(node):
+        await node.topic("a", 4)
+        node.services.replicas.directories[0].go_offline(OSError(5, "Input/output error"))
+        answer = await node.ask(DescribeLogDirsRequest(topics=None))
+        failed, well = answer.results
+        assert (failed.error_code, failed.topics) == (ErrorCode.KAFKA_STORAGE_ERROR, [])
+        assert (failed.total_bytes, failed.usable_bytes) == (-1, -1)
+        assert (well.error_code, len(partitions(well))) == (0, 2)
+
+    on_node(test, log_dirs=2)
