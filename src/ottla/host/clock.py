@@ -1,4 +1,6 @@
-"""The real clock."""
+"""The real clock: the same monotonic clock that asyncio's loops run on, so that a deadline taken
+from it can be given to `call_at`, and the wall clock for timestamps alone, since it may jump.
+"""
 
 import time
 

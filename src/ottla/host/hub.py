@@ -18,14 +18,19 @@ call in `vacancies`.
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from ottla.host.inbox import Scratch
 
-if TYPE_CHECKING:
-    from ottla.host.connection import HostConnection
-
 _SWEEPS_PER_IDLE_TIME: Final = 8
+
+
+class Member(Protocol):
+    """What the hub asks of a connection."""
+
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+    def close_if_idle(self, stamped_before: float) -> None: ...
 
 
 class Hub:
@@ -44,21 +49,21 @@ class Hub:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.scratch = Scratch()
-        self.connections: dict[HostConnection, None] = {}
+        self.connections: dict[Member, None] = {}
         self.accepted_from: dict[str, int] = {}
         self.vacancies: list[Callable[[], None]] = []
         self.now = loop.time()
-        self._dirty: list[HostConnection] = []
+        self._dirty: list[Member] = []
         self._period = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, connection: "HostConnection", host: str | None) -> None:
+    def add(self, connection: Member, host: str | None) -> None:
         """Enter an open connection; `host` is the address it was accepted from."""
         self.connections[connection] = None
         if host is not None:
             self.accepted_from[host] = self.accepted_from.get(host, 0) + 1
 
-    def remove(self, connection: "HostConnection", host: str | None) -> None:
+    def remove(self, connection: Member, host: str | None) -> None:
         del self.connections[connection]
         if host is not None:
             left = self.accepted_from[host] - 1
@@ -70,7 +75,7 @@ class Hub:
         for call in waiting:
             self.loop.call_soon(call)
 
-    def mark_dirty(self, connection: "HostConnection") -> None:
+    def mark_dirty(self, connection: Member) -> None:
         if not self._dirty:
             self.loop.call_soon(self._flush)
         self._dirty.append(connection)
