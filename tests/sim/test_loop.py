@@ -146,7 +146,7 @@ def test_what_main_leaves_behind_is_cancelled_in_order() -> None:
 
     async def main() -> None:
         for number in range(20):
-            loop.create_task(background(number))  # noqa: RUF006
+            loop.create_task(background(number))
         await asyncio.sleep(0.1)
 
     loop.run(main())
@@ -171,7 +171,7 @@ def test_a_killed_process_stops_where_it_is() -> None:
             seen.append("child")
 
     async def victim() -> None:
-        loop.create_task(child())  # noqa: RUF006
+        loop.create_task(child())
         loop.call_later(2.5, seen.append, "timer")
         try:
             await loop.create_future()

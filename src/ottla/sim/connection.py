@@ -64,7 +64,6 @@ class SimConnection:
         self._peer = peer
         self._queue: deque[Sent | FileRange] = deque()
         self._unsent = 0
-        self._has_backlog = False
         self._in_flight = 0
         self._inbox = bytearray()
         self._tail = b""
@@ -157,9 +156,8 @@ class SimConnection:
         if chunk:
             self._in_flight += len(chunk)
             self._wires.carry(self, bytes(chunk))
-        had_backlog, self._has_backlog = self._has_backlog, bool(self._queue)
-        if had_backlog and not self._queue and self.handler is not None:
-            self.handler.drained()
+            if not self._queue and self.handler is not None:
+                self.handler.drained()
 
     def _take(self, room: int) -> bytes | None:
         """The next bytes of the queue; None where a file range cannot be read."""

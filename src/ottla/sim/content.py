@@ -64,8 +64,8 @@ class Content:
     )
 
     def __init__(self, durable: bytes = b"") -> None:
-        self.durable = bytearray(durable)
-        self.live = bytearray(durable)
+        self.durable: bytes | bytearray = durable
+        self.live: bytes | bytearray = durable
         self.pending: list[Write | Cut] = []
         self.cold_bytes = 0
         """So many bytes from the front are not in the page cache."""
@@ -75,13 +75,23 @@ class Content:
         self._mapped_bytes = 0
 
     def clone(self) -> "Content":
+        """A copy. Both share their bytes, frozen, until one of them is written."""
+        if isinstance(self.live, bytearray) and not _is_viewed(self.live):
+            self.live = bytes(self.live)
         twin = Content()
-        twin.durable[:] = self.durable
-        twin.live[:] = self.live
+        twin.live = bytes(self.live)
+        twin.durable = twin.live if twin.live == self.durable else bytes(self.durable)
+        self.durable = twin.durable
         twin.pending = list(self.pending)
         twin.cold_bytes = self.cold_bytes
         twin.written_bytes = self.written_bytes
         return twin
+
+    def _thawed(self) -> bytearray:
+        """What is live, in a form that can be written."""
+        if isinstance(self.live, bytes):
+            self.live = bytearray(self.live)
+        return self.live
 
     # ---- what a process does
 
@@ -93,7 +103,7 @@ class Content:
         if end > len(self.live):
             self._resize(end)
         self.written_bytes = max(self.written_bytes, end)
-        self.live[position:end] = piece
+        self._thawed()[position:end] = piece
         for shadow in self._shadows:
             room = max(0, min(end, len(shadow)) - position)
             shadow[position : position + room] = piece[:room]
@@ -106,7 +116,7 @@ class Content:
 
     def view(self) -> memoryview:
         self._mapped_bytes = max(self._mapped_bytes, len(self.live))
-        return memoryview(self.live).toreadonly()
+        return memoryview(self._thawed()).toreadonly()
 
     def sync(self) -> None:
         self._write_back(len(self.pending))
@@ -121,28 +131,37 @@ class Content:
             self._write_back(PENDING_CHANGES // 2)
 
     def _write_back(self, count: int) -> None:
+        if count and isinstance(self.durable, bytes):
+            self.durable = bytearray(self.durable)
         for change in self.pending[:count]:
-            _apply(self.durable, change)
+            _apply(self.durable, change)  # type: ignore[arg-type]
         del self.pending[:count]
 
     def _resize(self, size: int) -> None:
+        live = self._thawed()
         self._shadows = [shadow for shadow in self._shadows if _is_viewed(shadow)]
-        if not self._shadows and not _is_viewed(self.live):
+        if not self._shadows and not _is_viewed(live):
             self._mapped_bytes = 0
-            _set_size(self.live, size)
+            _set_size(live, size)
             return
         check(size >= self._mapped_bytes, f"cut to {size}, below a map of {self._mapped_bytes}")
-        grown = bytearray(self.live[:size])
+        grown = live[:size]
         _set_size(grown, size)
-        if _is_viewed(self.live):
-            self._shadows.append(self.live)
+        if _is_viewed(live):
+            self._shadows.append(live)
         self.live = grown
 
-    # ---- what a power cut does
+    # ---- what goes wrong
+
+    def rot(self, position: int, mask: int) -> None:
+        self._thawed()[position] ^= mask
+        if position < len(self.durable):
+            self.durable = bytearray(self.durable)
+            self.durable[position] ^= mask
 
     def crashed(self, rng: random.Random, mode: CrashMode) -> "Content":
         """The content that is found after a power cut: all of it durable, none of it cached."""
-        survivor = Content(bytes(_IMAGES[mode](self, rng)))
+        survivor = Content(bytes(_IMAGES[mode](self, rng) if self.pending else self.durable))
         survivor.cold_bytes = len(survivor.durable)
         return survivor
 
@@ -174,14 +193,14 @@ def _is_viewed(buffer: bytearray) -> bool:
 
 
 def _kept(content: Content, rng: random.Random) -> bytearray:
-    image = content.durable.copy()
+    image = bytearray(content.durable)
     for change in content.pending:
         _apply(image, change)
     return image
 
 
 def _dropped(content: Content, rng: random.Random) -> bytearray:
-    image = content.durable.copy()
+    image = bytearray(content.durable)
     for change in content.pending:
         if rng.random() < 0.5:
             _apply(image, change)
@@ -189,7 +208,7 @@ def _dropped(content: Content, rng: random.Random) -> bytearray:
 
 
 def _torn(content: Content, rng: random.Random) -> bytearray:
-    image = content.durable.copy()
+    image = bytearray(content.durable)
     for change in content.pending:
         fate = rng.random()
         if fate < 0.4:
@@ -207,7 +226,7 @@ def _torn(content: Content, rng: random.Random) -> bytearray:
 
 
 def _mixed(content: Content, rng: random.Random) -> bytearray:
-    image = content.durable.copy()
+    image = bytearray(content.durable)
     count = len(content.pending)
     moments: dict[int, int] = {}
     size = len(image)

@@ -128,11 +128,7 @@ class Drive:
     def remove_directory(self, path: str) -> None:
         directory = self.directory(path)
         for name in sorted(directory.live):
-            inner = f"{path}/{name}"
-            if isinstance(directory.live[name], Directory):
-                self.remove_directory(inner)
-            else:
-                self.remove(inner)
+            self.remove(f"{path}/{name}")
         above, name = self.parent(path)
         self._change(directory, Effect(above, name, None))
 
@@ -193,10 +189,7 @@ class Drive:
 
     def rot(self, path: str, position: int, mask: int) -> None:
         """Flip the bits of `mask` in one byte, on the platter and in the cache."""
-        content = self.file(path)
-        content.live[position] ^= mask
-        if position < len(content.durable):
-            content.durable[position] ^= mask
+        self.file(path).rot(position, mask)
 
     def chill(self) -> None:
         """Empty the page cache: reads have to wait for the disk."""

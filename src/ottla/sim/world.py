@@ -85,6 +85,10 @@ class SimWorld:
             offload=machine.offload,
         )
 
+    def disk_of(self, drive: Drive) -> SimDisk:
+        """Access to a drive without a node: for what looks at it, or recovers an image."""
+        return SimDisk(drive, self.rng("disk"), self.trace, "image")
+
     def kill(self, host: str) -> None:
         machine = self._stop(host, "kill")
         self.wires.reset_process(machine.process)
