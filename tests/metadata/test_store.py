@@ -207,6 +207,21 @@ def test_a_watch_from_the_future_waits_for_it(kind):
     on(kind, test)
 
 
+def test_a_watch_that_comes_while_another_is_served_misses_nothing(kind):
+    async def test(store):
+        for _ in range(4):
+            await put(store, "a")
+        late, early = Seen(), Seen()
+        store.watch("", 3, late, late.failed)
+        store.watch("", 1, early, early.failed)
+        await early.until_revision(4)
+        await late.until_revision(4)
+        assert [changes.revision for changes in late.changes] == [3, 4]
+        assert [changes.revision for changes in early.changes] == [1, 2, 3, 4]
+
+    on(kind, test)
+
+
 def test_watches_are_called_in_turns_of_their_own_and_may_add_and_cancel(kind):
     async def test(store):
         await put(store, "a", b"1")

@@ -75,7 +75,7 @@ class Metadata:
 
     def subscribe(self, call_back: Subscriber) -> Callable[[], None]:
         """Tell `call_back` of the image as it is, now, and of every one after it; returns what
-        ends that. It must not raise."""
+        ends that. An error in it is a bug, and the loop's to report."""
         self._subscribers.append(call_back)
         call_back(delta_between(EMPTY, self.image), self.image)
 
@@ -123,11 +123,13 @@ class Metadata:
 
     def _become(self, image: ClusterImage, delta: Delta) -> None:
         self.image = image
-        for call_back in list(self._subscribers):
-            call_back(delta, image)
-        for future, revision in list(self._waiting.items()):
-            if revision <= image.revision and not future.done():
-                future.set_result(None)
+        try:
+            for call_back in list(self._subscribers):
+                call_back(delta, image)
+        finally:
+            for future, revision in list(self._waiting.items()):
+                if revision <= image.revision and not future.done():
+                    future.set_result(None)
 
     def _lost(self, error: StoreError) -> None:
         if isinstance(error, CompactedError):
