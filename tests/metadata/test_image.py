@@ -80,6 +80,26 @@ def test_a_topic_of_another_id_takes_nothing_over():
     assert delta.topics_deleted == (image.topics["a"],)
 
 
+def test_configs_and_the_controller_that_change_are_told():
+    image, _ = after(EMPTY, 1, topic_events("a", 1, 1) + topic_events("b", 2, 1))
+    value = b'{"id":"%032x","partitions":1,"configs":{"retention.ms":"1"}}' % 1
+    events = [
+        Event("topics/a", value),
+        Event("configs/brokers/default", b'{"log.retention.ms":"1"}'),
+        Event("configs/brokers/2", b"{}"),
+        Event("controller", b'{"node":2}'),
+    ]
+    new, delta = after(image, 2, events)
+    assert delta.topic_configs_changed == (new.topics["a"],)
+    assert new.topics["a"].partitions == image.topics["a"].partitions
+    assert delta.broker_configs_changed == ("", "2")
+    assert delta.controller_changed and new.controller_id == 2
+    assert not (delta.topics_created or delta.partitions_added or delta.partitions_changed)
+    gone, delta = after(new, 3, [Event("controller", None), Event("configs/brokers/2", None)])
+    assert delta.controller_changed and gone.controller_id == -1
+    assert delta.broker_configs_changed == ("2",)
+
+
 def test_what_does_not_concern_the_image_changes_its_revision_alone():
     image, _ = after(EMPTY, 1, topic_events("a", 1, 2))
     new, delta = after(image, 2, [Event("producer-ids", b"?"), Event("cluster-x", b"?")])
