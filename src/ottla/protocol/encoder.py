@@ -124,7 +124,7 @@ class _Encoder:
         source, outer = self.source, self._out
         self._flush()
         tags = source.local("tags")
-        source.line(f"{tags} = []")
+        source.line(f"{tags} = None")
         for each in sorted(tagged, key=lambda f: f.tag or 0):
             value = f"{made}.{each.name}"
             with source.block(f"if {self._differs(each, value, cls)}:"), source.inside(each.name):
@@ -132,7 +132,7 @@ class _Encoder:
                 source.line(f"{self._out} = bytearray()")
                 self._value(each, value)
                 self._flush()
-                source.line(f"{tags}.append(({each.tag}, {self._out}))")
+                source.line(f"{tags} = {tags} or []; {tags}.append(({each.tag}, {self._out}))")
                 self._out = outer
         source.line(f"if {tags}: put_tags({outer}, {tags})")
         source.line(f"else: {outer}.append(0)")

@@ -18,6 +18,8 @@ VARINT_MAX_BYTES: Final = 5
 SMALL_RECORDS_BYTES: Final = 512
 """Records up to this size are copied among the bytes around them: cheaper than a part."""
 
+_put_int32: Final = struct.Struct(">i").pack
+
 
 class Malformed(ValueError):
     """Raised inside a codec: a cause, without a place."""
@@ -39,16 +41,23 @@ ENCODE_FAULTS: Final = (*FAULTS, TypeError, AttributeError)
 
 def uvarint(view: memoryview, at: int, value: int) -> tuple[int, int]:
     """(value, end) of an unsigned varint of more than a byte: `value` is its first, at `at - 1`."""
-    value &= 0x7F
-    for shift in (7, 14, 21, 28):
-        byte = view[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            if value > 0xFFFF_FFFF:
-                break
-            return value, at
-    raise Malformed(f"varint of more than {VARINT_MAX_BYTES} bytes or 32 bits")
+    # hot: produce
+    byte = view[at]
+    value = value & 0x7F | (byte & 0x7F) << 7
+    if byte < 0x80:
+        return value, at + 1
+    byte = view[at + 1]
+    value |= (byte & 0x7F) << 14
+    if byte < 0x80:
+        return value, at + 2
+    byte = view[at + 2]
+    value |= (byte & 0x7F) << 21
+    if byte < 0x80:
+        return value, at + 3
+    byte = view[at + 3]
+    if byte > 0x0F:
+        raise Malformed(f"varint of more than {VARINT_MAX_BYTES} bytes or 32 bits")
+    return value | byte << 28, at + 4
 
 
 def read_uvarint(view: memoryview, at: int) -> tuple[int, int]:
@@ -79,12 +88,14 @@ def skip_tags(view: memoryview, at: int, count: int) -> int:
 
 
 def put_uvarint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    # hot: fetch
+    if value < 0x80:
+        return bytes((value,))
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
+    if value < 0x20_0000:
+        return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14))
+    return bytes((value & 0x7F | 0x80,)) + put_uvarint(value >> 7)
 
 
 def put_tags(out: bytearray, tags: list[tuple[int, bytearray]]) -> None:
@@ -105,19 +116,30 @@ def put_records(
 
     `out` is the last part, being filled; returns the one to be filled from here on.
     """
+    # hot: fetch
     if records is None:
         out += b"\0" if is_flexible else b"\xff\xff\xff\xff"
         return out
-    pieces: list[Part] = records if isinstance(records, list) else [records]
-    size = sum(map(part_bytes, pieces))
-    out += put_uvarint(size + 1) if is_flexible else struct.pack(">i", size)
-    for piece in pieces:
-        if isinstance(piece, FileRange) or len(piece) > SMALL_RECORDS_BYTES:
-            if part_bytes(piece):
-                if not out:
-                    parts.pop()
-                out = bytearray()
-                parts += (piece, out)
-        else:
-            out += piece
+    if isinstance(records, list):
+        size = sum(map(part_bytes, records))
+        out += put_uvarint(size + 1) if is_flexible else _put_int32(size)
+        for piece in records:
+            out = _put_piece(parts, out, piece, part_bytes(piece))
+        return out
+    size = part_bytes(records)
+    out += put_uvarint(size + 1) if is_flexible else _put_int32(size)
+    return _put_piece(parts, out, records, size)
+
+
+def _put_piece(parts: list[Any], out: bytearray, piece: Part, size: int) -> bytearray:
+    if isinstance(piece, FileRange):
+        if not size:
+            return out
+    elif size <= SMALL_RECORDS_BYTES:
+        out += piece
+        return out
+    if not out:
+        parts.pop()
+    out = bytearray()
+    parts += (piece, out)
     return out
