@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from os import PathLike, fspath
 from typing import Any, Self
 
@@ -67,14 +68,19 @@ class Broker:
     def start(self) -> None:
         """Start, and return when clients are served."""
         self._launch()
-        self._settled(self._address)
+        try:
+            self._address.result()
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Stop cleanly: answer what is under way, flush, leave a directory that opens at once."""
         thread = self._thread
         if thread is None:
             return
-        self._request_stop()
+        with suppress(RuntimeError):  # its loop is closed: it failed by itself
+            self._request_stop()
         thread.join()
         self._thread = None
         if self._temporary is not None:
@@ -98,13 +104,6 @@ class Broker:
 
     async def __aexit__(self, *_: Any) -> None:
         await asyncio.to_thread(self.stop)
-
-    def _settled(self, address: Future[Address]) -> None:
-        try:
-            address.result()
-        except BaseException:
-            self.stop()
-            raise
 
     def _launch(self) -> None:
         if self._thread is not None:
