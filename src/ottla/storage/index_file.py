@@ -6,10 +6,11 @@ is its count. No checksum: after an unclean stop an index is built anew from the
 or torn entry costs time, never data.
 
 Entries are written by pwrite: a store through a map on a full disk is a signal, not an error.
-For reading the file is mapped for the time of one look-up (a few microseconds) and let go, so
-an idle index costs neither memory nor a descriptor, and no map is alive when the file is cut.
-The file is made with its first entry: most partitions of a large node never write one.
-Rejected: a list of the entries (40x the memory); pread per probe (a system call each).
+For reading the file is mapped when it is first searched. The map goes (`release`) before the
+file is cut or grown, and whenever housekeeping says so: an idle index costs neither memory nor a
+descriptor. The file is made with its first entry: most partitions of a large node write none.
+Rejected: a list of the entries (40x the memory); pread per probe (a system call each); a map for
+each search (a third of a read's cost).
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ _UNKNOWN = -1
 
 
 class IndexFile:
-    __slots__ = ("_count", "_file", "capacity", "disk", "entry_bytes", "max_bytes", "path")
+    __slots__ = ("_count", "_file", "_view", "capacity", "disk", "entry_bytes", "max_bytes", "path")
 
     def __init__(self, disk: Disk, path: str, entry_bytes: int, max_bytes: int) -> None:
         self.disk = disk
@@ -33,6 +34,7 @@ class IndexFile:
         self.capacity = max_bytes // entry_bytes
         """Entries that it may hold."""
         self._file: File | None = None
+        self._view: memoryview | None = None
         self._count = _UNKNOWN
 
     @property
@@ -56,6 +58,7 @@ class IndexFile:
         self._count = count + 1
 
     def _open(self) -> File:
+        self.release()
         file = self._file = self.disk.open(self.path, create=True)
         if file.size() < self.max_bytes:
             file.truncate(self.max_bytes)
@@ -63,22 +66,34 @@ class IndexFile:
 
     def look_up(self, search: Callable[[memoryview, int], T], otherwise: T) -> T:
         """`search(map of the file, count)`; `otherwise` where there are no entries."""
+        # hot: fetch
         count = self.count
         if not count:
             return otherwise
+        view = self._view or self._map()
+        return search(view, min(count, len(view) // self.entry_bytes))
+
+    def _map(self) -> memoryview:
         file = self._file or self.disk.open(self.path, read_only=True)
         try:
-            with file.map() as view:
-                return search(view, min(count, len(view) // self.entry_bytes))
+            self._view = file.map()
         finally:
             if file is not self._file:
                 file.close()
+        return self._view
+
+    def release(self) -> None:
+        """Let go of the map."""
+        if self._view is not None:
+            self._view.release()
+            self._view = None
 
     def truncate(self, count: int) -> None:
         """Drop the entries from `count` on."""
         if count >= self.count:
             return
         file = self._file or self._open()
+        self.release()
         file.truncate(count * self.entry_bytes)
         file.truncate(self.max_bytes)
         self._count = count
@@ -95,13 +110,14 @@ class IndexFile:
     def trim(self) -> None:
         """Cut the preallocated tail. The file is there afterwards, if only empty."""
         count = self.count
-        file = self._file or self.disk.open(self.path, create=True)
-        self._file = file
+        self.release()
+        file = self._file = self._file or self.disk.open(self.path, create=True)
         if file.size() != count * self.entry_bytes:
             file.truncate(count * self.entry_bytes)
 
     def close(self) -> None:
-        """Let go of the descriptor; entries may still be looked up and appended."""
+        """Let go of map and descriptor; entries may still be looked up and appended."""
+        self.release()
         if self._file is not None:
             self._file.close()
             self._file = None

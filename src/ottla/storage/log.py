@@ -69,6 +69,8 @@ class FlushWork(NamedTuple):
     """What makes the log durable up to `end_offset`: in this order, each wholly before the next."""
 
     files: list[File]
+    new_files: list[str]
+    """Small files that were written and closed."""
     replacements: list[tuple[str, bytes]]
     """(path, content) of small files to replace as a whole."""
     directories: list[str]
@@ -133,7 +135,7 @@ class Log:
         self._unsealed: list[Segment] = []
         self._snapshots: list[int] = []
         self._new_names: list[str] = []
-        self._new_files: list[tuple[str, bytes]] = []
+        self._new_files: list[str] = []
         self._leaving: list[tuple[int, Segment]] = []
         # (end offset, segment, position) that was flushed last: mostly the high watermark.
         self._end_mark: tuple[int, Segment | None, int] = (-1, None, 0)
@@ -145,10 +147,10 @@ class Log:
         self._new_names = [self.directory, directory_of(self.directory)]
 
     def write_beside(self, name: str, data: bytes) -> None:
-        """Write a small file into the log's directory: now, and durably with the next flush."""
+        """Make a small file in the log's directory; it is durable with the next flush."""
         path = f"{self.directory}/{name}"
         write_whole(self.disk, path, data, sync=False)
-        self._new_files.append((path, data))
+        self._new_files.append(path)
 
     # -- what it holds
 
@@ -298,6 +300,7 @@ class Log:
         """Recovery: a segment that holds nothing of worth; its files go at once."""
         at = self.segments.index(segment)
         del self.segments[at], self._bases[at]
+        self._unsealed = [each for each in self._unsealed if each is not segment]
         segment.close()
         segment.remove("")
 
@@ -406,6 +409,8 @@ class Log:
         Their files keep the name `.deleted` for `file.delete.delay.ms`."""
         self.remove_deleted(now_ms)
         self.producer_state.expire(now_ms, self.config.producer_id_expiration_ms)
+        for segment in self.segments:
+            segment.release()
         count = retention.deletable_count(
             self.segments,
             self.config,
@@ -519,15 +524,23 @@ class Log:
         files = [file for segment in rolled for file in segment.trimmed_files()]
         active = self.active
         files += active.trimmed_files() if self.is_settled else [active.file]
-        replacements, self._new_files = self._new_files, []
+        replacements = []
         if self.epochs.is_dirty:
             path = f"{self.directory}/{LEADER_EPOCHS}"
             replacements.append((path, self.epochs.text()))
             self.epochs.is_dirty = False
+        new_files, self._new_files = self._new_files, []
         directories, self._new_names = self._new_names, []
         self.is_flushing = True
         return FlushWork(
-            files, replacements, directories, rolled, self.log_end_offset, active, active.size_bytes
+            files,
+            new_files,
+            replacements,
+            directories,
+            rolled,
+            self.log_end_offset,
+            active,
+            active.size_bytes,
         )
 
     def finish_flush(self, work: FlushWork) -> None:

@@ -222,6 +222,11 @@ class Segment:
         self.index.trim()
         self.time_index.trim()
 
+    def release(self) -> None:
+        """Let go of the maps that look-ups left."""
+        self.index.release()
+        self.time_index.release()
+
     def close_indexes(self) -> None:
         self.index.close()
         self.time_index.close()
