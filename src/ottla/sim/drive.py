@@ -14,7 +14,6 @@ any moment, without disturbing it.
 """
 
 import errno
-import os
 import random
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -222,7 +221,7 @@ class Drive:
 
 
 def os_error(number: int, path: str) -> OSError:
-    return OSError(number, os.strerror(number), path)
+    return OSError(number, errno.errorcode[number], path)
 
 
 def _parts(path: str) -> list[str]:

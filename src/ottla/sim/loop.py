@@ -23,7 +23,9 @@ from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Executor
+from contextlib import suppress
 from contextvars import Context, copy_context
+from functools import partial
 from typing import Any, Final, TypeVar, TypeVarTuple
 
 from ottla.base.errors import check
@@ -174,10 +176,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._anyone_killed = True
         for task in [task for task in self._tasks if task.process is process]:
             del self._tasks[task]
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            coroutine = task.get_coro()
-            if coroutine is not None:
-                _close(coroutine, process)
+            process.run(partial(_close, task))
 
     # ---- running
 
@@ -255,8 +254,7 @@ class SimLoop(asyncio.BaseEventLoop):
     def _drop_rest(self) -> None:
         """A run that failed: what is unfinished is not to complain when it is collected."""
         for task in self._tasks:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            task.get_coro().close()
+            _close(task)
         self._tasks.clear()
         self._calls.clear()
         self._timers.clear()
@@ -278,10 +276,11 @@ class SimLoop(asyncio.BaseEventLoop):
         raise NotImplementedError("no threads in the simulated world: use World.offload")
 
 
-def _close(coroutine: Any, process: Process) -> None:
-    """Unwind a suspended coroutine of a dead process. What its cleaning up raises is no error:
-    a process that lost its power does not clean up."""
-    try:
-        process.run(coroutine.close)
-    except Exception:
-        return
+def _close(task: SimTask[Any]) -> None:
+    """Unwind a task that will never go on. What its cleaning up raises is no error: a process
+    that lost its power does not clean up."""
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    coroutine = task.get_coro()
+    with suppress(Exception):
+        if coroutine is not None:
+            coroutine.close()
