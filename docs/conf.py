@@ -7,4 +7,3 @@ html_theme = "furo"
 html_title = "Ottla"
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
-suppress_warnings = ["myst.xref_missing"]

@@ -152,8 +152,8 @@ def refuse(option: Option, text: str, fault: str) -> NoReturn:
     raise KafkaError(ErrorCode.INVALID_CONFIG, f"{option.name}: {shown} {fault}")
 
 
-_WHOLE = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
-_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
+_WHOLE = re.compile(r"[+-]?[0-9]{1,20}")
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _DECIMAL_CHARS: Final = 40
 
 
@@ -242,7 +242,7 @@ def not_empty(value: Any) -> str | None:
     return None if value else "is empty"
 
 
-_REPLICAS = re.compile(r"[0-9]{1,10}:[0-9]{1,10}", re.ASCII)
+_REPLICAS = re.compile(r"[0-9]{1,10}:[0-9]{1,10}")
 
 
 def replica_list(value: Any) -> str | None:
