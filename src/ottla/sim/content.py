@@ -31,6 +31,8 @@ from ottla.base.errors import check
 from ottla.base.world import Bytes
 
 SECTOR_BYTES: Final = 512
+LARGE_BYTES: Final = 1 << 20
+"""A change this large (a preallocated index is cut) is torn into 64 KiB pieces."""
 PENDING_CHANGES: Final = 1_024
 
 
@@ -261,8 +263,9 @@ def _moment(rng: random.Random, count: int) -> int:
 
 
 def _sectors(start: int, end: int) -> list[tuple[int, int]]:
-    """The pieces of a range, cut at the bounds of sectors."""
-    bounds = [start, *range((start // SECTOR_BYTES + 1) * SECTOR_BYTES, end, SECTOR_BYTES), end]
+    """The pieces of a range, cut at the bounds of sectors: of larger ones in a large range."""
+    step = SECTOR_BYTES if end - start < LARGE_BYTES else LARGE_BYTES // 16
+    bounds = [start, *range((start // step + 1) * step, end, step), end]
     return list(pairwise(bounds)) if start < end else []
 
 

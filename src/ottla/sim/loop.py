@@ -22,7 +22,6 @@ import heapq
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from concurrent.futures import Executor
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
@@ -271,7 +270,7 @@ class SimLoop(asyncio.BaseEventLoop):
             self.failure = context.get("exception") or RuntimeError(context["message"])
 
     def run_in_executor(
-        self, executor: Executor | None, func: Callable[[*A], T], *args: *A
+        self, executor: Any, func: Callable[[*A], T], *args: *A
     ) -> asyncio.Future[T]:
         raise NotImplementedError("no threads in the simulated world: use World.offload")
 
