@@ -228,6 +228,11 @@ def test_an_error_names_the_field_at_which_the_bytes_end() -> None:
         decode(FetchRequest, 4, memoryview(whole[:10]))
 
 
+def test_an_error_names_the_field_that_is_longer_than_what_is_left() -> None:
+    with pytest.raises(DecodeError, match=r"name at byte 6 of 8: longer than what is left"):
+        decode(MetadataRequest, 0, memoryview(b"\0\0\0\1\0\5ab"))
+
+
 def test_an_integer_that_does_not_fit_is_an_error_of_the_sender() -> None:
     with pytest.raises(EncodeError, match=r"max_wait_ms, min_bytes.*format"):
         encode(FetchRequest(max_wait_ms=1 << 31, min_bytes=0, topics=[]), 4)

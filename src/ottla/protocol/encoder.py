@@ -40,6 +40,7 @@ class _Encoder:
         self.version = version
         self.is_flexible = is_flexible
         self.source = Source(dict(_NAMES))
+        self._null, self._one = ("0", " + 1") if is_flexible else ("-1", "")
         self._out = "out"
         self._run: list[tuple[str, str, str]] = []
         """(struct code, expression, path) of the writes that wait to be made together."""
@@ -69,24 +70,24 @@ class _Encoder:
         name = f"put_{codes}".replace("?", "o")
         return f"{self.source.name(name, struct.Struct(f'>{codes}').pack)}({values})"
 
-    def _prefix(self, code: str, number: str, add: str = " + 1") -> None:
-        """Write a length or count that stands in the local `number`. In a flexible version one
-        is added, by `add`, unless that was done."""
+    def _prefix(self, code: str, number: str) -> None:
+        """Write a length or count that stands in the local `number`, where it is one more than
+        the true one if the version is flexible, together with what waits."""
+        source = self.source
         if not self.is_flexible:
             self._put(code, number)
+            self._flush()
             return
-        if add:
-            self.source.line(f"{number} += 1")
         before, self._run = self._run, []
         if not before:
-            self.source.line(f"if {number} < 128: {self._out}.append({number})")
-            self.source.line(f"else: {self._out} += put_uvarint({number})")
+            source.line(f"if {number} < 128: {self._out}.append({number})")
+            source.line(f"else: {self._out} += put_uvarint({number})")
             return
         fields = _fields(before)
-        short = self._packed([*before, ("B", number, "")])
+        short = self._packed([*before, ("B", number, source.path)])
         long = f"{self._packed(before)} + put_uvarint({number})"
-        self.source.line(f"if {number} < 128: {self._out} += {short}", fields)
-        self.source.line(f"else: {self._out} += {long}", fields)
+        source.line(f"if {number} < 128: {self._out} += {short}", fields)
+        source.line(f"else: {self._out} += {long}", fields)
 
     def _struct(self, cls: type[Struct], made: str) -> None:
         tagged = []
@@ -176,19 +177,16 @@ class _Encoder:
         source, is_string = self.source, kind is types.string
         text, length = source.local("s"), source.local("n")
         encoded = f"{value}.encode()" if is_string else value
-        null = "0" if self.is_flexible else "-1"
-        one = " + 1" if self.is_flexible else ""
         if is_nullable:
-            source.line(f"if {value} is None: {text} = b''; {length} = {null}")
+            source.line(f"if {value} is None: {text} = b''; {length} = {self._null}")
             with source.block("else:"):
-                source.line(f"{text} = {encoded}; {length} = len({text}){one}")
+                source.line(f"{text} = {encoded}; {length} = len({text}){self._one}")
         else:
-            source.line(f"{text} = {encoded}; {length} = len({text}){one}")
+            source.line(f"{text} = {encoded}; {length} = len({text}){self._one}")
         if is_string and self.is_flexible:
             most = types.STRING_MAX_BYTES + 1
             source.line(f"if {length} > {most}: raise Malformed('text too long')")
-        self._prefix("h" if is_string else "i", length, add="")
-        self._flush()
+        self._prefix("h" if is_string else "i", length)
         source.line(f"{self._out} += {text}")
 
     def _array(self, each: Field, value: str, is_nullable: bool) -> None:
@@ -196,11 +194,10 @@ class _Encoder:
         rows, count = source.local("rows"), source.local("n")
         source.line(f"{rows} = {value}")
         if is_nullable:
-            source.line(f"{count} = -1 if {rows} is None else len({rows})")
+            source.line(f"{count} = {self._null} if {rows} is None else len({rows}){self._one}")
         else:
-            source.line(f"{count} = len({rows})")
+            source.line(f"{count} = len({rows}){self._one}")
         self._prefix("i", count)
-        self._flush()
         if is_nullable:
             with source.block(f"if {rows}:"):
                 self._elements(each, rows)
