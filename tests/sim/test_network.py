@@ -184,6 +184,7 @@ def test_close_sends_what_was_queued_and_both_sides_are_told() -> None:
         await asyncio.sleep(1)
         assert s.accepted[0].got == b"bye"
         assert (near.lost_by, s.accepted[0].lost_by) == ("closed", "closed by peer")
+        assert near.drained_count == 0, "no call of a handler inside another"
         assert not s.world.wires.connections
 
     s.world.run(main())

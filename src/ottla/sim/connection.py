@@ -117,7 +117,7 @@ class SimConnection:
     def close(self) -> None:
         if self._is_closed or not self.process.is_alive:
             return
-        self._flush()
+        self._write_out()
         if not self._is_closed:
             self.break_off("closed", "closed by peer")
 
@@ -144,20 +144,25 @@ class SimConnection:
 
     def _flush(self) -> None:
         self._flush_is_due = False
-        if self._is_closed:
-            return
+        if self._write_out() and not self._queue and self.handler is not None:
+            self.handler.drained()
+
+    def _write_out(self) -> bool:
+        """Put on the wire what it takes; whether that was anything."""
         chunk = bytearray()
-        while self._queue and len(chunk) + self._in_flight < CAPACITY_BYTES:
-            piece = self._take(CAPACITY_BYTES - self._in_flight - len(chunk))
+        while not self._is_closed and self._queue:
+            room = CAPACITY_BYTES - self._in_flight - len(chunk)
+            if room <= 0:
+                break
+            piece = self._take(room)
             if piece is None:
                 self.break_off("the file of a range failed", "reset by peer")
-                return
+                return False
             chunk += piece
         if chunk:
             self._in_flight += len(chunk)
             self._wires.carry(self, bytes(chunk))
-            if not self._queue and self.handler is not None:
-                self.handler.drained()
+        return bool(chunk)
 
     def _take(self, room: int) -> bytes | None:
         """The next bytes of the queue; None where a file range cannot be read."""
