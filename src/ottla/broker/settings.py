@@ -1,12 +1,15 @@
 """A node's settings: what was set of it, checked as a whole before anything is touched."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ottla.base.errors import KafkaError
-from ottla.base.limits import CLIENT_TEXT_LOG_CHARS
+from ottla.base.foreign_options import accept_static
 from ottla.base.listeners import Listener, advertised_listeners, client_listeners
-from ottla.base.options import BROKER_OPTIONS, BrokerLayers, BrokerSettings, effective_broker
+from ottla.base.options import BrokerLayers, BrokerSettings, effective_broker
+
+log = logging.getLogger(__name__)
 
 
 class StartError(Exception):
@@ -25,16 +28,16 @@ class NodeSettings:
 
 def node_settings(texts: Mapping[str, str]) -> NodeSettings:
     """Settings from config keys and their texts; StartError names the key that is wrong."""
-    for key in texts:
-        if key not in BROKER_OPTIONS:
-            raise StartError(f"{key[:CLIENT_TEXT_LOG_CHARS]}: unknown config key")
-    layers = BrokerLayers(static=dict(texts))
     try:
+        options, notes = accept_static(texts)
+        layers = BrokerLayers(static=options)
         broker = effective_broker(layers)
         listeners = client_listeners(broker)
         advertised = advertised_listeners(broker)
     except KafkaError as error:
         raise StartError(error.message) from None
+    for note in notes:
+        log.info("%s", note)
     told = {listener.name: listener for listener in advertised}
     return NodeSettings(
         layers,
