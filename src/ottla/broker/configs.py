@@ -27,6 +27,7 @@ from ottla.base.options import (
     describe_topic,
 )
 from ottla.broker.context import Services
+from ottla.broker.rows import side_by_side
 from ottla.metadata.config_ops import ConfigOp, OpType, ResourceType
 from ottla.metadata.topic_names import check_topic_name
 
@@ -87,22 +88,23 @@ async def alter(
 ) -> list[Outcome]:
     """Do each as if it were alone; with `replace`, keys that are not named lose their value."""
     counts = Counter((each.resource_type, each.resource_name) for each in alterations)
-    outcomes = []
-    for each in alterations:
-        code, message = ErrorCode.NONE, None
+
+    async def outcome(each: Alteration) -> Outcome:
+        resource_type, name, _ = each
         try:
-            if counts[each.resource_type, each.resource_name] > 1:
+            if counts[resource_type, name] > 1:
                 raise KafkaError(
                     ErrorCode.INVALID_REQUEST, "The request names this resource more than once."
                 )
             resource, ops = _checked(services, each)
             await services.controller.alter_configs(
-                resource, each.resource_name, ops, replace=replace, validate_only=validate_only
+                resource, name, ops, replace=replace, validate_only=validate_only
             )
         except KafkaError as error:
-            code, message = error.code, error.message
-        outcomes.append(Outcome(each.resource_type, each.resource_name, code, message))
-    return outcomes
+            return Outcome(resource_type, name, error.code, error.message)
+        return Outcome(resource_type, name, ErrorCode.NONE, None)
+
+    return await side_by_side(outcome(each) for each in alterations)
 
 
 def _checked(services: Services, alteration: Alteration) -> tuple[ResourceType, list[ConfigOp]]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.limits import PARTITIONS_PER_REQUEST
 from ottla.broker.context import RequestContext
+from ottla.broker.rows import side_by_side
 from ottla.metadata.controller import Controller
 from ottla.metadata.image import ClusterImage
 from ottla.protocol.messages.create_partitions import (
@@ -29,23 +30,41 @@ async def create_partitions(
     services = context.services
     counts = Counter(topic.name for topic in request.topics)
     topics = {topic.name: topic for topic in request.topics}
-    is_too_much = _new_count(services.cluster.image, topics.values()) > PARTITIONS_PER_REQUEST
-    rows = []
-    for name, topic in topics.items():
-        row = CreatePartitionsTopicResult(name=name)
+    fault = None
+    if _new_count(services.cluster.image, topics.values()) > PARTITIONS_PER_REQUEST:
+        fault = KafkaError(
+            ErrorCode.POLICY_VIOLATION,
+            f"More than {PARTITIONS_PER_REQUEST} new partitions in one request.",
+        )
+    duplicate = KafkaError(ErrorCode.INVALID_REQUEST, "The topic is named more than once.")
+    rows = (
+        _answer(
+            services.controller,
+            topic,
+            duplicate if counts[name] > 1 else fault,
+            validate_only=request.validate_only,
+        )
+        for name, topic in topics.items()
+    )
+    return CreatePartitionsResponse(results=await side_by_side(rows))
+
+
+async def _answer(
+    controller: Controller,
+    topic: CreatePartitionsTopic,
+    fault: KafkaError | None,
+    *,
+    validate_only: bool,
+) -> CreatePartitionsTopicResult:
+    if fault is None:
         try:
-            if counts[name] > 1:
-                raise KafkaError(ErrorCode.INVALID_REQUEST, "The topic is named more than once.")
-            if is_too_much:
-                raise KafkaError(
-                    ErrorCode.POLICY_VIOLATION,
-                    f"More than {PARTITIONS_PER_REQUEST} new partitions in one request.",
-                )
-            await _grow(services.controller, topic, validate_only=request.validate_only)
+            await _grow(controller, topic, validate_only=validate_only)
+            return CreatePartitionsTopicResult(name=topic.name)
         except KafkaError as error:
-            row.error_code, row.error_message = error.code, error.message
-        rows.append(row)
-    return CreatePartitionsResponse(results=rows)
+            fault = error
+    return CreatePartitionsTopicResult(
+        name=topic.name, error_code=fault.code, error_message=fault.message
+    )
 
 
 def _new_count(image: ClusterImage, asked: Iterable[CreatePartitionsTopic]) -> int:

@@ -9,7 +9,6 @@ Versions. 4 allows -1 for the broker's defaults (taken from any version, as in K
 flexible and answers what was made, with the configs as they take effect; 7 answers the topic id.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from typing import Final
@@ -18,6 +17,7 @@ from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.limits import PARTITIONS_PER_REQUEST
 from ottla.base.options import BrokerSettings, describe_topic
 from ottla.broker.context import RequestContext, Services
+from ottla.broker.rows import side_by_side
 from ottla.metadata.image import TopicImage
 from ottla.protocol.messages.create_topics import (
     CreatableTopic,
@@ -37,25 +37,34 @@ async def create_topics(
     services = context.services
     counts = Counter(topic.name for topic in request.topics)
     topics = {topic.name: topic for topic in request.topics}
-    is_too_much = _partition_count(topics.values(), services.settings) > PARTITIONS_PER_REQUEST
-    rows = []
-    for name, topic in topics.items():
+    fault = None
+    if _partition_count(topics.values(), services.settings) > PARTITIONS_PER_REQUEST:
+        fault = KafkaError(
+            ErrorCode.POLICY_VIOLATION,
+            f"More than {PARTITIONS_PER_REQUEST} partitions in one request.",
+        )
+    duplicate = KafkaError(ErrorCode.INVALID_REQUEST, "The topic is named more than once.")
+    rows = (
+        _answer(
+            services,
+            topic,
+            duplicate if counts[name] > 1 else fault,
+            validate_only=request.validate_only,
+        )
+        for name, topic in topics.items()
+    )
+    return CreateTopicsResponse(topics=await side_by_side(rows))
+
+
+async def _answer(
+    services: Services, topic: CreatableTopic, fault: KafkaError | None, *, validate_only: bool
+) -> CreatableTopicResult:
+    if fault is None:
         try:
-            if counts[name] > 1:
-                raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
-            if is_too_much:
-                raise KafkaError(
-                    ErrorCode.POLICY_VIOLATION,
-                    f"More than {PARTITIONS_PER_REQUEST} partitions in one request.",
-                )
-            made = await _create(services, topic, validate_only=request.validate_only)
-            rows.append(_row(services, made))
-            await asyncio.sleep(0)  # many topics: others get their turn
+            return _row(services, await _create(services, topic, validate_only=validate_only))
         except KafkaError as error:
-            rows.append(
-                CreatableTopicResult(name=name, error_code=error.code, error_message=error.message)
-            )
-    return CreateTopicsResponse(topics=rows)
+            fault = error
+    return CreatableTopicResult(name=topic.name, error_code=fault.code, error_message=fault.message)
 
 
 def _partition_count(topics: Iterable[CreatableTopic], settings: BrokerSettings) -> int:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import ZERO_UUID, Uuid
 from ottla.broker.context import RequestContext
+from ottla.broker.rows import side_by_side
 from ottla.metadata.controller import Controller
 from ottla.metadata.image import ClusterImage, TopicImage
 from ottla.protocol.messages.delete_topics import (
@@ -36,59 +37,62 @@ async def delete_topics(
     services = context.services
     asked = [Asked(name, ZERO_UUID) for name in request.topic_names]
     asked += [Asked(topic.name, topic.topic_id) for topic in request.topics]
-    found = [_find(services.cluster.image, each) for each in asked]
-    # Whoever stands here twice is asked for twice.
-    counts = Counter(topic.id for topic in found if isinstance(topic, TopicImage))
-    counts_asked = Counter(asked)
-    is_enabled = services.settings.delete_topic_enable
-    rows = []
-    for each, topic in dict(zip(asked, found, strict=True)).items():
-        try:
-            if not is_enabled:
-                raise _disabled(context.api_version)
-            if counts_asked[each] > 1:
-                raise KafkaError(ErrorCode.INVALID_REQUEST, "The topic is named more than once.")
-            if isinstance(topic, KafkaError):
-                raise topic
-            if counts[topic.id] > 1:
-                raise KafkaError(ErrorCode.INVALID_REQUEST, "The topic is named by its id as well.")
-            await _delete(services.controller, each, topic)
-            row = DeletableTopicResult(name=topic.name, topic_id=topic.id)
-        except KafkaError as error:
-            row = DeletableTopicResult(
-                name=each.name,
-                topic_id=each.topic_id,
-                error_code=error.code,
-                error_message=error.message,
-            )
-        rows.append(row)
-    return DeleteTopicsResponse(responses=rows)
+    if services.settings.delete_topic_enable:
+        found = _found(services.cluster.image, asked)
+    else:
+        found = dict.fromkeys(asked, _disabled(context.api_version))
+    rows = (_answer(services.controller, each, topic) for each, topic in found.items())
+    return DeleteTopicsResponse(responses=await side_by_side(rows))
+
+
+def _found(image: ClusterImage, asked: list[Asked]) -> dict[Asked, TopicImage | KafkaError]:
+    """The topics that are to be deleted, and why the others are not."""
+    found = {each: _find(image, each) for each in asked}
+    counts = Counter(asked)
+    id_counts = Counter(topic.id for topic in found.values() if isinstance(topic, TopicImage))
+    for each, topic in found.items():
+        if counts[each] > 1 or (isinstance(topic, TopicImage) and id_counts[topic.id] > 1):
+            found[each] = _refused("The topic is named more than once.")
+    return found
 
 
 def _find(image: ClusterImage, asked: Asked) -> TopicImage | KafkaError:
     name, topic_id = asked
     if topic_id == ZERO_UUID:
         if not name:
-            return KafkaError(ErrorCode.INVALID_REQUEST, "Neither a topic's name nor its id.")
+            return _refused("Neither a topic's name nor its id.")
         return image.topics.get(name) or KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
     if name is not None:
-        return KafkaError(ErrorCode.INVALID_REQUEST, "Both a topic's name and an id.")
+        return _refused("Both a topic's name and an id.")
     return image.topics_by_id.get(topic_id) or KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
+
+
+def _refused(why: str) -> KafkaError:
+    return KafkaError(ErrorCode.INVALID_REQUEST, why)
 
 
 def _disabled(api_version: int) -> KafkaError:
     """The error has a code of its own since version 3."""
-    is_known = api_version >= 3
-    return KafkaError(
-        ErrorCode.TOPIC_DELETION_DISABLED if is_known else ErrorCode.INVALID_REQUEST,
-        "Topics are not deleted here: delete.topic.enable is false.",
+    message = "Topics are not deleted here: delete.topic.enable is false."
+    if api_version < 3:
+        return _refused(message)
+    return KafkaError(ErrorCode.TOPIC_DELETION_DISABLED, message)
+
+
+async def _answer(
+    controller: Controller, asked: Asked, found: TopicImage | KafkaError
+) -> DeletableTopicResult:
+    if isinstance(found, TopicImage):
+        try:
+            await controller.delete_topic(found.id)
+            return DeletableTopicResult(name=found.name, topic_id=found.id)
+        except KafkaError as error:
+            found = error
+            if error.code == ErrorCode.UNKNOWN_TOPIC_ID and asked.name is not None:
+                found = KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+    return DeletableTopicResult(
+        name=asked.name,
+        topic_id=asked.topic_id,
+        error_code=found.code,
+        error_message=found.message,
     )
-
-
-async def _delete(controller: Controller, asked: Asked, topic: TopicImage) -> None:
-    try:
-        await controller.delete_topic(topic.id)
-    except KafkaError as error:
-        if error.code == ErrorCode.UNKNOWN_TOPIC_ID and asked.name is not None:
-            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION) from error
-        raise
