@@ -105,7 +105,8 @@ def on_node(tmp_path: Path) -> Any:
         settings: dict[str, str] | None = None,
         *,
         log_dirs: int = 1,
+        directory: Path = tmp_path,
     ) -> None:
-        asyncio.run(_run(test, tmp_path, settings or {}, log_dirs))
+        asyncio.run(_run(test, directory, settings or {}, log_dirs))
 
     return run

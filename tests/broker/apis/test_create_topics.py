@@ -1,5 +1,7 @@
 """CreateTopics: what is made, what it answers, and what is refused with which code."""
 
+import asyncio
+
 import pytest
 
 from ottla.base.errors import ErrorCode
@@ -158,5 +160,27 @@ def test_too_many_partitions_in_all_make_nothing(on_node):
         answer = await node.ask(create(topic("a", half), topic("b", half), topic("c", -7)))
         assert [row.error_code for row in answer.topics] == [ErrorCode.POLICY_VIOLATION] * 3
         assert not node.image.topics
+
+    on_node(test)
+
+
+def test_two_clients_make_the_same_topic(on_node):
+    async def test(node):
+        answers = await asyncio.gather(
+            *(node.ask(create(topic("a", count), topic(f"b{count}"))) for count in (1, 2, 3))
+        )
+        codes = [[row.error_code for row in answer.topics] for answer in answers]
+        exists = ErrorCode.TOPIC_ALREADY_EXISTS
+        assert codes == [[0, 0], [exists, 0], [exists, 0]]
+        assert len(node.image.topics["a"].partitions) == 1
+
+    on_node(test)
+
+
+def test_names_that_collide_within_one_request(on_node):
+    async def test(node):
+        answer = await node.ask(create(topic("a.b"), topic("a_b")))
+        codes = [row.error_code for row in answer.topics]
+        assert codes == [0, ErrorCode.INVALID_TOPIC_EXCEPTION]
 
     on_node(test)

@@ -1,5 +1,7 @@
 """DeleteRecords: the log start moves, for good."""
 
+import shutil
+
 import pytest
 
 from ottla.base.errors import ErrorCode
@@ -123,3 +125,20 @@ def test_what_could_not_be_saved_is_not_said_to_be_gone(on_node, monkeypatch):
         assert rows(answer) == [("a", 0, -1, ErrorCode.KAFKA_STORAGE_ERROR)]
 
     on_node(test)
+
+
+def test_a_crash_right_after_the_answer_brings_nothing_back(on_node, tmp_path):
+    crashed = tmp_path / "crashed"
+
+    async def before(node):
+        await node.topic("a")
+        await node.produce("a", 5)
+        assert rows(await node.ask(delete(("a", [(0, 3)])))) == [("a", 0, 3, 0)]
+        shutil.copytree(tmp_path / "logs-0", crashed / "logs-0")
+
+    async def after(node):
+        log = node.services.replicas.leader_of("a", 0).log
+        assert (log.log_start_offset, log.log_end_offset) == (3, 5)
+
+    on_node(before)
+    on_node(after, directory=crashed)

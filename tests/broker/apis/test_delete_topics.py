@@ -1,5 +1,7 @@
 """DeleteTopics: by name and by id, and who is refused."""
 
+import asyncio
+
 import pytest
 
 from ottla.base.errors import ErrorCode
@@ -111,3 +113,18 @@ def test_deletion_can_be_disabled(on_node, version, code):
         assert list(node.image.topics) == ["a"]
 
     on_node(test, {"delete.topic.enable": "false"})
+
+
+def test_two_clients_delete_the_same_topic(on_node):
+    async def test(node):
+        a = await node.topic("a")
+        answers = await asyncio.gather(
+            node.ask(by_name("a"), 5), node.ask(by_name("a"), 5), node.ask(of((None, a.id)))
+        )
+        assert [answer.responses[0].error_code for answer in answers] == [
+            0,
+            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+            ErrorCode.UNKNOWN_TOPIC_ID,
+        ]
+
+    on_node(test)
