@@ -10,7 +10,7 @@ fails lets go of everything it took and raises `StartError` with one line for a 
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -29,7 +29,7 @@ from ottla.metadata.controller import Controller
 from ottla.metadata.delta import Delta
 from ottla.metadata.embedded_store import EmbeddedStore
 from ottla.metadata.image import ClusterImage
-from ottla.metadata.store import StoreError
+from ottla.metadata.store import Store, StoreError
 from ottla.protocol.api_key import ApiKey
 from ottla.protocol.framing import compile_ahead
 from ottla.replica.fetch_session import FetchSessions
@@ -49,6 +49,9 @@ STOP_GRACE_S: Final = 10.0
 """How long a stop waits for what handlers have begun."""
 HOT: Final = ((ApiKey.PRODUCE, 9), (ApiKey.FETCH, 12))
 
+OpenStore = Callable[[World, str], Awaitable[Store]]
+"""Opens the metadata store; given the world and the path that a file of it would have."""
+
 
 class Node:
     def __init__(
@@ -57,8 +60,10 @@ class Node:
         settings: NodeSettings,
         *,
         on_failure: Callable[[BaseException], None],
+        open_store: OpenStore = EmbeddedStore.open,
     ) -> None:
         """`on_failure` is told of what the node cannot go on after."""
+        self._open_store = open_store
         self.world = world
         self.settings = settings
         self.node_id = NodeId(settings.broker.node_id)
@@ -156,7 +161,7 @@ class Node:
             )
             log_dirs.append(log_dir)
             taken.callback(log_dir.close, is_clean=False)
-        store = await EmbeddedStore.open(world, f"{broker.log_dirs[0]}/{STORE_NAME}")
+        store = await self._open_store(world, f"{broker.log_dirs[0]}/{STORE_NAME}")
         metadata = await Metadata.open(store, world.rng, cluster_id=identity.cluster_id)
         taken.push_async_callback(metadata.close)
         controller = Controller(metadata, self.node_id, world.rng)

@@ -1,0 +1,1 @@
+"""What is measured, never tested: ratios in one run, on one machine. `./dev bench` runs it."""
