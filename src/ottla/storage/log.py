@@ -29,7 +29,14 @@ from ottla.storage import reader, retention, times
 from ottla.storage.checkpoints import directory_of, read_whole, write_whole
 from ottla.storage.config import LogConfig
 from ottla.storage.leader_epochs import EpochStart, LeaderEpochs
-from ottla.storage.names import DELETED, LEADER_EPOCHS, SNAPSHOT, file_name, parse_file
+from ottla.storage.names import (
+    DELETED,
+    LEADER_EPOCHS,
+    PARTITION_METADATA,
+    SNAPSHOT,
+    file_name,
+    parse_file,
+)
 from ottla.storage.producer_state import Producer, ProducerBatch, ProducerState
 from ottla.storage.segment import Segment
 from ottla.storage.times import TimestampedOffset
@@ -144,13 +151,13 @@ class Log:
         """Give an empty log its first segment."""
         self._add_segment(self._new_segment(offset, now_ms))
         self.log_start_offset = self.log_end_offset = self.flushed_end_offset = offset
-        self._new_names = [self.directory, directory_of(self.directory)]
+        self.doubt_directory()
 
-    def write_beside(self, name: str, data: bytes) -> None:
-        """Make a small file in the log's directory; it is durable with the next flush."""
-        path = f"{self.directory}/{name}"
-        write_whole(self.disk, path, data, sync=False)
-        self._new_files.append(path)
+    def doubt_directory(self) -> None:
+        """Neither its names, nor the directory's own, nor whose it is are durable before the
+        next flush."""
+        self._new_names = [self.directory, directory_of(self.directory)]
+        self._new_files = [f"{self.directory}/{PARTITION_METADATA}"]
 
     # -- what it holds
 

@@ -1,13 +1,16 @@
 """One directory of `log.dirs`: whose it is, how it was left, and all the logs in it.
 
-Opening: the identity is compared before anything is touched; the lock is taken; the mark of a
-clean stop is read and removed at once, durably, so that a crash from here on is seen as one; the
-checkpoints are read; what was being deleted is deleted; every log is opened. A log whose flushed
-bytes are damaged is not served: it stands in `offline_logs` with its CorruptionError, untouched.
+`claim` takes the directory for this node: the identity is compared before anything is touched,
+then the lock is taken. `open_logs` reads and removes the mark of a clean stop, durably, so that a
+crash from here on is seen as one; reads the checkpoints; deletes what was being deleted; and opens
+the logs of the topics that there are. Two kinds of logs are left as they are, and their lines in
+the checkpoints with them: `unowned` ones, of no topic that is known (the metadata being short of
+a topic is no reason to lose its data), and `offline_logs`, whose flushed bytes are damaged, with
+their CorruptionError.
 
-A checkpoint says of a partition what was flushed (`recovery.floor`). A topic that is made anew
-under the name of a deleted one must not meet the old one's lines, so they are written out of the
-checkpoints before its log is made.
+A checkpoint says of a partition what was flushed. A topic that is made anew under the name of a
+deleted one must not meet the old one's lines, so they are written out of the checkpoints before
+its log is made.
 
 Deleting renames the partition's directory first, so that its name is free at once, and removes
 its files when `file.delete.delay.ms` is over and no flush is using them.
@@ -23,7 +26,13 @@ from typing import Final, NamedTuple
 from ottla.base.errors import CorruptionError, ErrorCode, KafkaError
 from ottla.base.ids import ZERO_UUID, TopicPartition, Uuid, id_text
 from ottla.base.world import Clock, Disk, Lock, Offload, Rng
-from ottla.storage.checkpoints import directory_of, offsets_text, read_offsets, replace_whole
+from ottla.storage.checkpoints import (
+    directory_of,
+    offsets_text,
+    read_offsets,
+    replace_whole,
+    write_whole,
+)
 from ottla.storage.config import LogConfig
 from ottla.storage.flusher import flush_now
 from ottla.storage.identity import (
@@ -39,6 +48,7 @@ from ottla.storage.names import (
     CLEAN_SHUTDOWN,
     DELETE_SUFFIX,
     HIGH_WATERMARKS,
+    KRAFT_TOPIC,
     LOCK,
     LOG_STARTS,
     PARTITION_METADATA,
@@ -56,7 +66,8 @@ logger = logging.getLogger(__name__)
 CHECKPOINTS: Final = (RECOVERY_POINTS, LOG_STARTS, HIGH_WATERMARKS)
 GROUP_LOGS: Final = 200
 Offsets = dict[TopicPartition, int]
-ConfigOf = Callable[[str], LogConfig]
+ConfigOf = Callable[[str], LogConfig | None]
+"""The config of a topic's logs; None where there is no such topic."""
 
 
 class LogDirError(Exception):
@@ -85,9 +96,12 @@ class LogDir:
         self.topic_ids: dict[TopicPartition, Uuid] = {}
         """Of the logs here; one that a crash left without its id is missing."""
         self.offline_logs: dict[TopicPartition, CorruptionError] = {}
+        self.unowned: dict[TopicPartition, None] = {}
         self.high_watermarks: Offsets = {}
         """As the last checkpoint had them."""
         self._lines: dict[TopicPartition, None] = {}
+        self._found: list[Offsets] = [{}, {}, {}]
+        """The checkpoints as the last start found them."""
         self._leaving: list[Leaving] = []
         self._lock: Lock | None = None
         self._is_writing = False
@@ -106,23 +120,42 @@ class LogDir:
         rng: Rng,
         clock: Clock,
     ) -> "LogDir":
-        """Take the directory for this node and open its logs. LogDirError where it is another's,
-        in use, or not writable."""
+        """`claim` and `open_logs` in one."""
+        self = cls.claim(path, identity, disk=disk, rng=rng, clock=clock)
+        self.open_logs(config_of)
+        return self
+
+    @classmethod
+    def claim(
+        cls, path: str, identity: Identity, *, disk: Disk, rng: Rng, clock: Clock
+    ) -> "LogDir":
+        """Take the directory for this node. LogDirError where it is another's, in use, or not
+        writable."""
         self = cls(path, disk, rng, clock)
         try:
             meta = self._read_meta(identity)
             _make_durable_directory(disk, path)
             self._lock = disk.lock(f"{path}/{LOCK}")
-            self._claim(meta, identity)
-            self._open_logs(config_of)
+            if meta is None:
+                meta = MetaProperties(identity, Uuid(rng.randbytes(16)))
+                write_meta_properties(disk, path, meta)
         except BlockingIOError as error:
             raise LogDirError(f"{path} is in use by another process") from error
         except OSError as error:
             self._let_go()
-            raise LogDirError(
-                f"{error.filename or path} cannot be used: {error.strerror}"
-            ) from error
+            raise _not_usable(path, error) from error
+        self.directory_id = meta.directory_id
         return self
+
+    def open_logs(self, config_of: ConfigOf) -> None:
+        """Open the logs of all topics of which `config_of` knows. LogDirError where the disk
+        does not let us."""
+        try:
+            self._take_marker()
+            self._open_logs(config_of)
+        except OSError as error:
+            self._let_go()
+            raise _not_usable(self.path, error) from error
 
     def _read_meta(self, identity: Identity) -> MetaProperties | None:
         try:
@@ -137,12 +170,8 @@ class LogDir:
             )
         return meta
 
-    def _claim(self, meta: MetaProperties | None, identity: Identity) -> None:
-        """Write down whose directory this is from now on, and see how it was left."""
-        if meta is None:
-            meta = MetaProperties(identity, Uuid(self.rng.randbytes(16)))
-            write_meta_properties(self.disk, self.path, meta)
-        self.directory_id = meta.directory_id
+    def _take_marker(self) -> None:
+        """See how the directory was left."""
         marker = f"{self.path}/{CLEAN_SHUTDOWN}"
         self.was_clean = self.disk.exists(marker)
         if self.was_clean:
@@ -150,27 +179,40 @@ class LogDir:
             self.disk.sync_directory(self.path)
 
     def _open_logs(self, config_of: ConfigOf) -> None:
-        points, starts, marks = (self._read_checkpoint(name) for name in CHECKPOINTS)
-        self.high_watermarks = marks
-        self._lines = dict.fromkeys([*points, *starts, *marks])
+        self._found = [self._read_checkpoint(name) for name in CHECKPOINTS]
+        points, starts, self.high_watermarks = self._found
+        self._lines = dict.fromkeys(each for offsets in self._found for each in offsets)
         now_ms = self.clock.time_ms()
         for name in self.disk.list_directory(self.path):
             topic_partition = parse_partition_directory(name)
             directory = f"{self.path}/{name}"
             if leaving_state(name) == "delete" and self.disk.is_directory(directory):
                 self.disk.remove_directory(directory)
-            elif topic_partition is not None and self.disk.is_directory(directory):
-                opening = Opening(
-                    self.disk,
-                    self.rng,
-                    now_ms,
-                    self.was_clean,
-                    recovery_point=points.get(topic_partition, 0),
-                    log_start_offset=starts.get(topic_partition, 0),
-                )
-                self._open_log(opening, topic_partition, directory, config_of)
+                continue
+            if topic_partition is None or not self.disk.is_directory(directory):
+                continue
+            config = config_of(topic_partition.topic)
+            if config is None:
+                self._leave_alone(topic_partition)
+                continue
+            opening = Opening(
+                self.disk,
+                self.rng,
+                now_ms,
+                self.was_clean,
+                recovery_point=points.get(topic_partition, 0),
+                log_start_offset=starts.get(topic_partition, 0),
+            )
+            self._open_log(opening, topic_partition, directory, config)
         if not self.was_clean:
             self._flush_in_groups(list(self.logs.values()))
+
+    def _leave_alone(self, topic_partition: TopicPartition) -> None:
+        self.unowned[topic_partition] = None
+        if topic_partition.topic != KRAFT_TOPIC:
+            logger.warning(
+                "%s/%s belongs to no topic: left as it is, not served", self.path, topic_partition
+            )
 
     def _flush_in_groups(self, logs: list[Log]) -> None:
         """What a flush opens is closed before the next group: descriptors are few."""
@@ -181,11 +223,14 @@ class LogDir:
                 log.close()
 
     def _open_log(
-        self, opening: Opening, topic_partition: TopicPartition, directory: str, config_of: ConfigOf
+        self,
+        opening: Opening,
+        topic_partition: TopicPartition,
+        directory: str,
+        config: LogConfig,
     ) -> None:
         try:
             topic_id = self._read_topic_id(directory, opening)
-            config = config_of(topic_partition.topic)
             log = open_log(opening, topic_partition, directory, config)
         except CorruptionError as error:
             logger.error("%s is not served: %s", topic_partition, error)
@@ -234,16 +279,26 @@ class LogDir:
             )
             self._move_away(topic_partition, STRAY_SUFFIX)
             log = None
-        directory = f"{self.path}/{partition_directory(topic_partition)}"
+        if topic_partition in self.unowned:
+            logger.warning("%s of a topic that is not known becomes a stray", topic_partition)
+            self._move_away(topic_partition, STRAY_SUFFIX)
         if log is None:
-            self._forget_lines(topic_partition)
-            self.disk.make_directory(directory)
-            log = Log(self.disk, self.rng, topic_partition, directory, config)
-            log.start_at(0, self.clock.time_ms())
-        if found != topic_id:
-            log.write_beside(PARTITION_METADATA, topic_id_text(topic_id))
+            log = self._make(topic_partition, topic_id, config)
+        elif found is None:
+            path = f"{log.directory}/{PARTITION_METADATA}"
+            replace_whole(self.disk, path, topic_id_text(topic_id))
         self.logs[topic_partition] = log
         self.topic_ids[topic_partition] = topic_id
+        return log
+
+    def _make(self, topic_partition: TopicPartition, topic_id: Uuid, config: LogConfig) -> Log:
+        self._forget_lines(topic_partition)
+        directory = f"{self.path}/{partition_directory(topic_partition)}"
+        self.disk.make_directory(directory)
+        log = Log(self.disk, self.rng, topic_partition, directory, config)
+        log.start_at(0, self.clock.time_ms())
+        path = f"{directory}/{PARTITION_METADATA}"
+        write_whole(self.disk, path, topic_id_text(topic_id), sync=False)
         return log
 
     def delete(self, topic_partition: TopicPartition) -> None:
@@ -254,6 +309,7 @@ class LogDir:
         log = self.logs.pop(topic_partition, None)
         self.topic_ids.pop(topic_partition, None)
         self.offline_logs.pop(topic_partition, None)
+        self.unowned.pop(topic_partition, None)
         self.high_watermarks.pop(topic_partition, None)
         name = leaving_directory(topic_partition, self.rng.randbytes(16), suffix)
         path = f"{self.path}/{name}"
@@ -316,8 +372,12 @@ class LogDir:
             if log.log_start_offset > log.segments[0].base_offset
         }
         marks = {each: high_watermarks[each] for each in self.logs if each in high_watermarks}
-        self._lines = dict.fromkeys([*points, *starts, *marks])
         offsets = (points, starts, marks)
+        for each, found in zip(offsets, self._found, strict=True):
+            for log in (*self.unowned, *self.offline_logs):
+                if log in found:
+                    each[log] = found[log]
+        self._lines = dict.fromkeys([*points, *starts, *marks])
         return [
             (f"{self.path}/{name}", offsets_text(each))
             for name, each in zip(CHECKPOINTS, offsets, strict=True)
@@ -361,6 +421,10 @@ class LogDir:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+
+def _not_usable(path: str, error: OSError) -> LogDirError:
+    return LogDirError(f"{error.filename or path} cannot be used: {error.strerror}")
 
 
 def _make_durable_directory(disk: Disk, path: str) -> None:

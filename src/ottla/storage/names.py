@@ -29,6 +29,8 @@ HIGH_WATERMARKS: Final = "replication-offset-checkpoint"
 LEADER_EPOCHS: Final = "leader-epoch-checkpoint"
 PARTITION_METADATA: Final = "partition.metadata"
 TEMPORARY: Final = ".tmp"
+KRAFT_TOPIC: Final = "__cluster_metadata"
+"""Where Apache Kafka's controllers keep what they agree on: in its form a topic, and none."""
 
 LOG: Final = ".log"
 OFFSET_INDEX: Final = ".index"

@@ -105,6 +105,7 @@ def _open(log: Log, opening: Opening) -> None:
         log.adopt(_segment(log, base, opening))
     _load_epochs(log)
     if not opening.is_clean:
+        log.doubt_directory()
         _scan_tail(log, opening)
     _drop_empty(log)
     _find_end(log, opening)

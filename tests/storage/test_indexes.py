@@ -1,0 +1,99 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ottla.storage.offset_index import OffsetIndex
+from ottla.storage.time_index import TimeEntry, TimeIndex
+
+from .memory_disk import MemoryDisk
+
+PATH = "data/x.index"
+STEPS = st.lists(st.integers(1, 9), max_size=40)
+
+
+def place() -> MemoryDisk:
+    disk = MemoryDisk()
+    disk.make_directory("data")
+    return disk
+
+
+def ascending(start: int, steps: list[int]) -> list[int]:
+    values = []
+    for step in steps:
+        start += step
+        values.append(start)
+    return values
+
+
+@given(STEPS, st.data())
+def test_the_offset_index_answers_like_a_list(steps: list[int], data: st.DataObject) -> None:
+    index = OffsetIndex(place(), PATH, 100, 8 * 50)
+    offsets, positions = ascending(100, steps), ascending(0, [step * 70 for step in steps])
+    for offset, position in zip(offsets, positions, strict=True):
+        index.add(offset, position)
+    pairs = list(zip(offsets, positions, strict=True))
+    for offset in range(99, 100 + sum(steps) + 2):
+        assert index.floor(offset) == max([p for o, p in pairs if o <= offset], default=0)
+    for position in range(0, sum(steps) * 70 + 100, 35):
+        assert index.floor_position(position) == max(
+            [p for p in positions if p <= position], default=0
+        )
+    assert index.last_position() == (positions[-1] if positions else 0)
+    end = data.draw(st.integers(100, 100 + sum(steps) + 1))
+    index.truncate_to(end)
+    kept = [p for o, p in pairs if o < end]
+    assert (index.count, index.last_position()) == (len(kept), kept[-1] if kept else 0)
+    index.trim()
+    assert len(index.disk.files[PATH]) == 8 * len(kept)  # type: ignore[attr-defined]
+    index.close()
+    again = OffsetIndex(index.disk, PATH, 100, 8 * 50)
+    assert (again.count, again.last_position()) == (index.count, index.last_position())
+
+
+@given(STEPS, st.data())
+def test_the_time_index_answers_like_a_list(steps: list[int], data: st.DataObject) -> None:
+    index = TimeIndex(place(), PATH, 5, 12 * 50)
+    entries = [
+        TimeEntry(*each) for each in zip(ascending(1_000, steps), ascending(5, steps), strict=True)
+    ]
+    for each in entries:
+        index.maybe_add(*each)
+        index.maybe_add(each.timestamp, each.offset + 1)
+    none = TimeEntry(-1, 5)
+    for timestamp in range(999, 1_002 + sum(steps)):
+        assert index.floor(timestamp) == max(
+            [each for each in entries if each.timestamp <= timestamp], default=none
+        )
+    assert index.last == (entries[-1] if entries else none)
+    end = data.draw(st.integers(5, 6 + sum(steps)))
+    index.truncate_to(end)
+    kept = [each for each in entries if each.offset < end]
+    assert (index.count, index.last) == (len(kept), kept[-1] if kept else none)
+
+
+def test_the_bytes_are_kafkas() -> None:
+    disk = place()
+    index = OffsetIndex(disk, PATH, 1_000, 1_001)
+    index.add(1_007, 4_200)
+    assert disk.files[PATH] == (7).to_bytes(4) + (4_200).to_bytes(4) + bytes(992)
+    times = TimeIndex(disk, "data/x.timeindex", 1_000, 30)
+    times.maybe_add(1_700_000_000_000, 1_007)
+    assert disk.files["data/x.timeindex"] == (
+        (1_700_000_000_000).to_bytes(8) + (7).to_bytes(4) + bytes(12)
+    )
+
+
+def test_an_index_makes_no_file_before_its_first_entry_and_no_view_outlives_a_cut() -> None:
+    disk = place()
+    index = OffsetIndex(disk, PATH, 0, 80)
+    assert index.floor(5) == 0
+    assert PATH not in disk.files
+    index.add(3, 70)
+    assert index.floor(5) == 70
+    # A view that were still alive would make these a BufferError.
+    index.trim()
+    index.add(9, 140)
+    assert index.floor(9) == 140
+    index.truncate(1)
+    index.reset()
+    index.close()
+    assert disk.open_count == 0
