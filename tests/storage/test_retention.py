@@ -1,0 +1,107 @@
+from dataclasses import replace
+
+from ottla.storage.log import Log
+
+from .makers import DIRECTORY, TINY, append, batch_of, make_log, read_all, reopen
+from .memory_disk import MemoryDisk
+
+FOREVER = replace(TINY, retention_ms=-1)
+
+
+def fill(log: Log, count: int = 30, step_ms: int = 10) -> None:
+    for index in range(count):
+        now = 1_000 + index * step_ms
+        append(log, batch_of(1, timestamp=now), now_ms=now)
+
+
+def test_by_time(disk: MemoryDisk) -> None:
+    log = make_log(disk, replace(TINY, retention_ms=100))
+    fill(log)
+    bases = [segment.base_offset for segment in log.segments]
+    youngest = [segment.max_timestamp for segment in log.segments]
+    assert log.delete_old_segments(youngest[1] + 100, 30) == 1
+    assert log.delete_old_segments(youngest[1] + 101, 30) == 1
+    assert log.log_start_offset == bases[2]
+    assert read_all(log)
+
+
+def test_all_of_it_leaves_an_empty_segment_at_the_log_end(disk: MemoryDisk) -> None:
+    log = make_log(disk, replace(TINY, retention_ms=100))
+    fill(log)
+    log.delete_old_segments(1_000_000, 30)
+    assert [segment.base_offset for segment in log.segments] == [30]
+    assert (log.log_start_offset, log.log_end_offset) == (30, 30)
+    assert log.delete_old_segments(2_000_000, 30) == 0
+    again = reopen(disk.copy())
+    assert (again.log_start_offset, again.log_end_offset) == (30, 30)
+
+
+def test_nothing_at_or_past_the_high_watermark_goes(disk: MemoryDisk) -> None:
+    log = make_log(disk, replace(TINY, retention_ms=100))
+    fill(log)
+    bases = [segment.base_offset for segment in log.segments]
+    assert log.delete_old_segments(1_000_000, bases[1] - 1) == 0
+    assert log.delete_old_segments(1_000_000, bases[1]) == 1
+    assert log.delete_old_segments(1_000_000, 29) == len(bases) - 2
+
+
+def test_by_size(disk: MemoryDisk) -> None:
+    log = make_log(disk, FOREVER)
+    fill(log)
+    first, second = (segment.size_bytes for segment in log.segments[:2])
+    log.config = replace(FOREVER, retention_bytes=log.size_bytes - first - second + 1)
+    assert log.delete_old_segments(1_000, 30) == 1
+    log.config = replace(FOREVER, retention_bytes=log.size_bytes - second)
+    assert log.delete_old_segments(1_000, 30) == 1
+    assert log.delete_old_segments(1_000, 30) == 0
+
+
+def test_by_log_start(disk: MemoryDisk) -> None:
+    log = make_log(disk, FOREVER)
+    fill(log)
+    bases = [segment.base_offset for segment in log.segments]
+    log.advance_start(bases[2] - 1)
+    assert log.delete_old_segments(1_000, 30) == 1
+    log.advance_start(30)
+    assert log.delete_old_segments(1_000, 30) == len(bases) - 2
+    assert (log.log_start_offset, len(log.segments)) == (30, 1)
+    assert log.read(30, 100, 30) is None
+
+
+def test_a_compacted_topic_loses_only_what_was_deleted(disk: MemoryDisk) -> None:
+    log = make_log(disk, replace(TINY, retention_ms=1, is_deleted_by_retention=False))
+    fill(log)
+    assert log.delete_old_segments(1_000_000, 30) == 0
+    log.advance_start(log.segments[1].base_offset)
+    assert log.delete_old_segments(1_000_000, 30) == 1
+
+
+def test_files_are_renamed_first_and_removed_later(disk: MemoryDisk) -> None:
+    log = make_log(disk, replace(TINY, retention_ms=100, file_delete_delay_ms=50))
+    fill(log)
+    found = log.read(0, 100, 30)
+    assert found is not None
+    log.delete_old_segments(1_000_000, 30)
+    names = disk.list_directory(DIRECTORY)
+    assert f"{0:020d}.log.deleted" in names
+    assert f"{0:020d}.log" not in names
+    file, position, length = found.range
+    assert len(file.pread(length, position)) == length, "a reply that is under way"
+    log.remove_deleted(1_000_049)
+    assert f"{0:020d}.log.deleted" in disk.list_directory(DIRECTORY)
+    log.remove_deleted(1_000_050)
+    assert not [name for name in disk.list_directory(DIRECTORY) if name.endswith(".deleted")]
+    log.close()
+    assert disk.open_count == 0
+
+
+def test_a_hint_into_a_segment_that_went_is_worth_nothing(disk: MemoryDisk) -> None:
+    log = make_log(disk, FOREVER)
+    fill(log)
+    found = log.read(0, 100, 30)
+    assert found is not None
+    log.truncate_to(0, 1_000)
+    fill(log)
+    again = log.read(found.hint.offset, 100, 30, hint=found.hint)
+    assert again is not None
+    assert again.hint.generation == log.generation
