@@ -8,8 +8,9 @@ from typing import Final
 
 from ottla.base.errors import check
 
-SCRATCH_BYTES: Final = 1 << 20
-"""Receive buffer that all connections of a node share."""
+SCRATCH_BYTES: Final = (1 << 20) + (1 << 16)
+"""Receive buffer that all connections of a node share: a request of the largest batch that
+clients send by default (1 MiB) and its header fit."""
 FRAME_UNAUTHENTICATED_BYTES: Final = 512 * 1024
 """Largest frame before authentication (Kafka: sasl.server.max.receive.size)."""
 FRAME_MIN_BYTES: Final = 8

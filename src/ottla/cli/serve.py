@@ -9,8 +9,10 @@ import argparse
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +51,7 @@ def run(chosen: argparse.Namespace) -> int:
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    _raise_descriptor_limit()
     try:
         settings = node_settings(settings_texts(chosen))
         return asyncio.run(_serve(settings))
@@ -83,6 +86,13 @@ def _file_texts(path: str) -> dict[str, str]:
         raise StartError(f"{path}: is not UTF-8") from None
     except KafkaError as error:
         raise StartError(f"{path}: {error.message}") from None
+
+
+def _raise_descriptor_limit() -> None:
+    """A partition takes several descriptors, a connection one: take all that may be had."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(settings: NodeSettings) -> int:

@@ -32,13 +32,14 @@ logger = logging.getLogger(__name__)
 class Directory:
     """A log directory, its flusher, and the partitions in it."""
 
-    __slots__ = ("_loop", "_partitions", "flusher", "is_kick_due", "log_dir")
+    __slots__ = ("_due", "_loop", "_partitions", "flusher", "is_kick_due", "log_dir")
 
     def __init__(self, world: World, loop: asyncio.AbstractEventLoop, log_dir: LogDir) -> None:
         self.log_dir = log_dir
         self.is_kick_due = False
         self._loop = loop
         self._partitions: dict[Log, Partition] = {}
+        self._due: dict[Log, asyncio.TimerHandle] = {}
         self.flusher = Flusher(
             world.disk,
             world.offload,
@@ -67,6 +68,14 @@ class Directory:
             self.is_kick_due = True
             self._loop.call_soon(self._kick)
 
+    def mark_dirty_within(self, log: Log, ms: int) -> None:
+        if log not in self._due:
+            self._due[log] = self._loop.call_later(ms / 1000, self._fall_due, log)
+
+    def _fall_due(self, log: Log) -> None:
+        del self._due[log]
+        self.mark_dirty(log)
+
     def _kick(self) -> None:
         self.is_kick_due = False
         self.flusher.kick()
@@ -76,6 +85,10 @@ class Directory:
             partition = self._partitions.get(log)
             if partition is not None:
                 partition.advance_high_watermark()
+
+    def stop_timers(self) -> None:
+        for timer in self._due.values():
+            timer.cancel()
 
     def high_watermarks(self) -> dict[TopicPartition, int]:
         return {
@@ -171,7 +184,7 @@ class ReplicaManager:
             log,
             settings,
             leader_epoch=partition.leader_epoch,
-            mark_dirty=directory.mark_dirty,
+            flushing=directory,
         )
         directory.add(made)
         self._homes[made] = directory
@@ -244,6 +257,7 @@ class ReplicaManager:
         """Flush, and leave every directory as a clean stop does."""
         loop = asyncio.get_running_loop()
         for directory in self.directories:
+            directory.stop_timers()
             idle: asyncio.Future[None] = loop.create_future()
             directory.flusher.when_idle(partial(idle.set_result, None))
             await idle

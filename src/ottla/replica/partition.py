@@ -11,10 +11,10 @@ by themselves.
 """
 
 from collections import deque
-from collections.abc import Callable
 from typing import Final, Protocol
 
 from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.option import LONG_MAX
 from ottla.base.topic_options import TopicSettings
 from ottla.base.world import FileRange
 from ottla.records.compression import CODEC_NUMBERS
@@ -39,13 +39,23 @@ class DataWaiter(Protocol):
     def data_arrived(self) -> None: ...
 
 
+class Flushing(Protocol):
+    """Who sees to it that a log is flushed."""
+
+    def mark_dirty(self, log: Log) -> None:
+        """At the end of this turn."""
+
+    def mark_dirty_within(self, log: Log, ms: int) -> None:
+        """By then at the latest."""
+
+
 class Partition:
     """A partition that this node leads."""
 
     __slots__ = (
         "_data_waiters",
+        "_flushing",
         "_hints",
-        "_mark_dirty",
         "_offset_waiters",
         "high_watermark",
         "index",
@@ -65,7 +75,7 @@ class Partition:
         settings: TopicSettings,
         *,
         leader_epoch: int,
-        mark_dirty: Callable[[Log], None],
+        flushing: Flushing,
     ) -> None:
         self.topic = topic
         self.index = index
@@ -73,7 +83,7 @@ class Partition:
         self.leader_epoch = leader_epoch
         self.refusal = ErrorCode.NONE
         """Why nothing is served any more."""
-        self._mark_dirty = mark_dirty
+        self._flushing = flushing
         self._offset_waiters: deque[tuple[int, OffsetWaiter]] = deque()
         self._data_waiters: dict[DataWaiter, None] = {}
         self._hints: dict[int, ReadHint] = {}
@@ -104,11 +114,13 @@ class Partition:
         log = self.log
         settings = self.settings
         if settings.flush_on_ack:
-            self._mark_dirty(log)
+            self._flushing.mark_dirty(log)
             return info
         unflushed = log.log_end_offset - log.flushed_end_offset
         if info.has_rolled or unflushed >= settings.flush_messages:
-            self._mark_dirty(log)
+            self._flushing.mark_dirty(log)
+        elif settings.flush_ms < LONG_MAX:
+            self._flushing.mark_dirty_within(log, settings.flush_ms)
         self.advance_high_watermark()
         return info
 
