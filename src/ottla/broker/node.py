@@ -1,7 +1,7 @@
 """One node, put together from a World: what starts in which order, and what stops.
 
-Start   listen (connections wait) → log directories: lock, recover → metadata store → register →
-        partitions from the image → serve.
+Start   listen (connections wait) → claim the log directories → metadata store → register → open
+        the logs of the image's topics, or adopt them → partitions from the image → serve.
 Stop    accept no more → answer what waits → flush → checkpoints and the clean-shutdown marker.
 
 Listening comes first, so that a port in use is found before a directory is touched. A start that
@@ -10,16 +10,17 @@ fails lets go of everything it took and raises `StartError` with one line for a 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
 from ottla.base.errors import CorruptionError, KafkaError
 from ottla.base.ids import NodeId, id_text
 from ottla.base.listeners import Listener
-from ottla.base.options import BrokerLayers, effective_broker
+from ottla.base.options import BrokerLayers, effective_broker, effective_topic
 from ottla.base.world import Connection, ListenCaps, World
 from ottla.base.world import Listener as OpenListener
+from ottla.broker.adoption import adopt
 from ottla.broker.context import Services
 from ottla.broker.pipeline import Session
 from ottla.broker.producer_ids import ProducerIds
@@ -33,11 +34,12 @@ from ottla.metadata.store import Store, StoreError
 from ottla.protocol.api_key import ApiKey
 from ottla.protocol.framing import compile_ahead
 from ottla.replica.fetch_session import FetchSessions
-from ottla.replica.manager import ReplicaManager
+from ottla.replica.manager import ReplicaManager, log_config
 from ottla.replica.purgatory import Deadlines
 from ottla.storage.config import LogConfig
 from ottla.storage.identity import Identity, read_meta_properties
 from ottla.storage.log_dir import LogDir, LogDirError
+from ottla.storage.names import KRAFT_TOPIC
 
 log = logging.getLogger(__name__)
 
@@ -146,21 +148,10 @@ class Node:
     async def _open(self) -> None:
         """Everything but the listeners, in the order in which one needs the other."""
         world, taken = self.world, self._taken
-        broker = self.settings.broker
         loop = asyncio.get_running_loop()
-        identity = self._identity(broker.log_dirs[0])
-        log_dirs = []
-        for path in broker.log_dirs:
-            log_dir = LogDir.open(
-                path,
-                identity,
-                lambda topic: LogConfig(),
-                disk=world.disk,
-                rng=world.rng,
-                clock=world.clock,
-            )
-            log_dirs.append(log_dir)
-            taken.callback(log_dir.close, is_clean=False)
+        identity = self._identify()
+        broker = self.settings.broker
+        log_dirs = [self._claim(path, identity) for path in broker.log_dirs]
         store = await self._open_store(world, f"{broker.log_dirs[0]}/{STORE_NAME}")
         metadata = await Metadata.open(store, world.rng, cluster_id=identity.cluster_id)
         taken.push_async_callback(metadata.close)
@@ -171,6 +162,7 @@ class Node:
             self.node_id, host=host, port=port, rack=broker.broker_rack, lease=lease
         )
         await controller.maybe_become(lease)
+        await self._open_logs(log_dirs, metadata.image, controller)
         deadlines = Deadlines(loop)
         taken.callback(deadlines.close)
         replicas = ReplicaManager(world, loop, self.node_id, broker, log_dirs)
@@ -196,11 +188,48 @@ class Node:
         self._every(broker.log_flush_offset_checkpoint_interval_ms, replicas.write_checkpoints)
         compile_ahead(HOT)
 
-    def _identity(self, first_path: str) -> Identity:
-        """Who this node is: as its first directory says, or a new cluster."""
-        meta = read_meta_properties(self.world.disk, first_path)
-        cluster_id = id_text(random_id(self.world.rng)) if meta is None else meta[0].cluster_id
-        return Identity(cluster_id, self.node_id)
+    def _identify(self) -> Identity:
+        """Who this node is: as its directories say, or the first of a new cluster."""
+        for path in self.settings.broker.log_dirs:
+            meta = read_meta_properties(self.world.disk, path)
+            if meta is not None:
+                self.settings = self.settings.of_node(meta.identity.node_id)
+                self.node_id = NodeId(self.settings.broker.node_id)
+                return Identity(meta.identity.cluster_id, self.node_id)
+        return Identity(id_text(random_id(self.world.rng)), self.node_id)
+
+    def _claim(self, path: str, identity: Identity) -> LogDir:
+        world = self.world
+        log_dir = LogDir.claim(path, identity, disk=world.disk, rng=world.rng, clock=world.clock)
+        self._taken.callback(log_dir.close, is_clean=False)
+        return log_dir
+
+    async def _open_logs(
+        self, log_dirs: Sequence[LogDir], image: ClusterImage, controller: Controller
+    ) -> None:
+        """The logs of the image's topics; at the first start of a store, all that are there."""
+        is_adopting = await controller.is_adoption_due()
+        broker = effective_broker(self._layers(image))
+
+        def config_of(name: str) -> LogConfig | None:
+            topic = image.topics.get(name)
+            if topic is not None:
+                return log_config(effective_topic(topic.configs, broker), broker)
+            is_wanted = is_adopting and name != KRAFT_TOPIC
+            return log_config(effective_topic({}, broker), broker) if is_wanted else None
+
+        for log_dir in log_dirs:
+            log_dir.open_logs(config_of)
+        if is_adopting:
+            await adopt(controller, log_dirs, self.world.rng)
+
+    def _layers(self, image: ClusterImage) -> BrokerLayers:
+        """What is set of this node's options."""
+        return BrokerLayers(
+            static=self.settings.layers.static,
+            dynamic_default=image.broker_configs.get("", {}),
+            dynamic=image.broker_configs.get(str(self.node_id), {}),
+        )
 
     def _advertised(self) -> tuple[str, int]:
         """What clients are told of the first listener."""
@@ -210,15 +239,10 @@ class Node:
 
     def _configured(self, delta: Delta, image: ClusterImage) -> None:
         """Options that were altered while running."""
-        own = str(self.node_id)
         services = self.services
-        if not {"", own}.intersection(delta.broker_configs_changed):
+        if not {"", str(self.node_id)}.intersection(delta.broker_configs_changed):
             return
-        services.layers = BrokerLayers(
-            static=self.settings.layers.static,
-            dynamic_default=image.broker_configs.get("", {}),
-            dynamic=image.broker_configs.get(own, {}),
-        )
+        services.layers = self._layers(image)
         services.settings = effective_broker(services.layers)
         services.replicas.reconfigure(services.settings, image)
 

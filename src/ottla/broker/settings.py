@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ottla.base.errors import KafkaError
 from ottla.base.foreign_options import accept_static
@@ -24,6 +24,13 @@ class NodeSettings:
     listeners: tuple[Listener, ...]
     advertised: Mapping[str, Listener]
     """By name of a listener. Port 0 stands for the one that was found."""
+
+    def of_node(self, node_id: int) -> "NodeSettings":
+        """These settings, with that node id where they set none."""
+        if any(self.layers.text(key) is not None for key in ("node.id", "broker.id")):
+            return self
+        layers = replace(self.layers, static={**self.layers.static, "node.id": str(node_id)})
+        return replace(self, layers=layers, broker=effective_broker(layers))
 
 
 def node_settings(texts: Mapping[str, str]) -> NodeSettings:

@@ -12,6 +12,7 @@ Leaders change their own in-sync sets; the controller places replicas and names 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from ottla.base.errors import ErrorCode, KafkaError, check
@@ -194,6 +195,40 @@ class Controller:
             put = Put(keys.PRODUCER_IDS, keys.value_of({"next": first + count}))
             if await self._commit([compare], [put]):
                 return ProducerId(first)
+
+    # -- logs that were there before the store
+
+    async def is_adoption_due(self) -> bool:
+        """Whether this node is the controller of a store that has never asked for topics in the
+        log directories."""
+        _, entries = await self._metadata.store.read(keys.ADOPTED)
+        return self.is_active and keys.ADOPTED not in entries
+
+    async def adopt_topic(
+        self,
+        name: str,
+        topic_id: Uuid,
+        leader_epochs: Sequence[int],
+        configs: Mapping[str, str],
+    ) -> None:
+        """Enter a topic whose logs this node has: its id, and a partition for each leader epoch
+        that was found. One that is there already stays as it is."""
+        new = _new_partitions([(self._node_id,)] * len(leader_epochs), 0)
+        partitions = tuple(
+            replace(partition, leader_epoch=LeaderEpoch(epoch))
+            for partition, epoch in zip(new, leader_epochs, strict=True)
+        )
+        topic = TopicImage(name, topic_id, partitions, configs, NO_REVISION)
+        await self._commit([Compare(keys.topic_key(name), NO_REVISION)], _puts(topic, 0))
+
+    async def finish_adoption(self, next_producer_id: int) -> None:
+        """No topic is adopted after this; producer ids start at `next_producer_id`."""
+        compares = [Compare(key, NO_REVISION) for key in (keys.ADOPTED, keys.PRODUCER_IDS)]
+        writes = [
+            Put(keys.ADOPTED, keys.value_of({})),
+            Put(keys.PRODUCER_IDS, keys.value_of({"next": next_producer_id})),
+        ]
+        await self._commit(compares, writes)
 
     async def _commit(self, compares: Sequence[Compare], writes: Sequence[Write]) -> bool:
         """False: what was compared has changed, and the image knows how. Plan again."""

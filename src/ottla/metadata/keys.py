@@ -8,6 +8,8 @@
                                 "partition_epoch", "adding", "removing"}
     configs/brokers/NODE       {name: value}                            `default`: all brokers
     producer-ids               {"next"}
+    adopted                    {}                                       made once: logs that were
+                               there before the store have their topics
 
 Values are compact JSON. A topic's name is safe in a key as it is ([a-zA-Z0-9._-]); its id is 32
 hex digits, so that a key never depends on upper and lower case. A key of a kind that is not
@@ -23,6 +25,7 @@ from ottla.base.ids import NodeId, PartitionIndex, Uuid
 CLUSTER: Final = "cluster"
 CONTROLLER: Final = "controller"
 PRODUCER_IDS: Final = "producer-ids"
+ADOPTED: Final = "adopted"
 BROKERS: Final = "brokers/"
 TOPICS: Final = "topics/"
 PARTITIONS: Final = "partitions/"

@@ -94,7 +94,7 @@ class LogDir:
         self.is_offline = False
         self.logs: dict[TopicPartition, Log] = {}
         self.topic_ids: dict[TopicPartition, Uuid] = {}
-        """Of the logs here; one that a crash left without its id is missing."""
+        """Of the logs here, offline ones too; one that a crash left without its id is missing."""
         self.offline_logs: dict[TopicPartition, CorruptionError] = {}
         self.unowned: dict[TopicPartition, None] = {}
         self.high_watermarks: Offsets = {}
@@ -231,6 +231,8 @@ class LogDir:
     ) -> None:
         try:
             topic_id = self._read_topic_id(directory, opening)
+            if topic_id is not None:
+                self.topic_ids[topic_partition] = topic_id
             log = open_log(opening, topic_partition, directory, config)
         except CorruptionError as error:
             logger.error("%s is not served: %s", topic_partition, error)
@@ -238,8 +240,6 @@ class LogDir:
             return
         log.close()
         self.logs[topic_partition] = log
-        if topic_id is not None:
-            self.topic_ids[topic_partition] = topic_id
 
     def _read_topic_id(self, directory: str, opening: Opening) -> Uuid | None:
         try:
