@@ -24,7 +24,17 @@ _UNKNOWN = -1
 
 
 class IndexFile:
-    __slots__ = ("_count", "_file", "_view", "capacity", "disk", "entry_bytes", "max_bytes", "path")
+    __slots__ = (
+        "_count",
+        "_file",
+        "_trimmed",
+        "_view",
+        "capacity",
+        "disk",
+        "entry_bytes",
+        "max_bytes",
+        "path",
+    )
 
     def __init__(self, disk: Disk, path: str, entry_bytes: int, max_bytes: int) -> None:
         self.disk = disk
@@ -34,6 +44,7 @@ class IndexFile:
         self.capacity = max_bytes // entry_bytes
         """Entries that it may hold."""
         self._file: File | None = None
+        self._trimmed: File | None = None
         self._view: memoryview | None = None
         self._count = _UNKNOWN
 
@@ -47,8 +58,8 @@ class IndexFile:
 
     @property
     def file(self) -> File | None:
-        """The open file, while there are entries that no `trim` has closed."""
-        return self._file
+        """The file as it is open, to be synced."""
+        return self._file or self._trimmed
 
     def append(self, entry: bytes) -> None:
         """# hot: produce (once in index.interval.bytes)"""
@@ -58,7 +69,8 @@ class IndexFile:
         self._count = count + 1
 
     def _open(self) -> File:
-        self.release()
+        """Open it for more entries, preallocated."""
+        self.close()
         file = self._file = self.disk.open(self.path, create=True)
         if file.size() < self.max_bytes:
             file.truncate(self.max_bytes)
@@ -108,16 +120,19 @@ class IndexFile:
             file.close()
 
     def trim(self) -> None:
-        """Cut the preallocated tail. The file is there afterwards, if only empty."""
-        count = self.count
+        """Cut the preallocated tail. The file is there afterwards, if only empty, and open. An
+        entry that comes after all preallocates it anew."""
+        size = self.count * self.entry_bytes
         self.release()
-        file = self._file = self._file or self.disk.open(self.path, create=True)
-        if file.size() != count * self.entry_bytes:
-            file.truncate(count * self.entry_bytes)
+        file = self._file or self._trimmed or self.disk.open(self.path, create=True)
+        self._file, self._trimmed = None, file
+        if file.size() != size:
+            file.truncate(size)
 
     def close(self) -> None:
         """Let go of map and descriptor; entries may still be looked up and appended."""
         self.release()
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        for file in (self._file, self._trimmed):
+            if file is not None:
+                file.close()
+        self._file = self._trimmed = None
