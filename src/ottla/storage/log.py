@@ -14,38 +14,28 @@ A `ReadHint` is where a read ended. It spares the next sequential read the searc
 nothing once the log was cut or lost segments (`generation`).
 """
 
-import logging
 import struct
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from ottla.base.errors import CorruptionError, ErrorCode, KafkaError, check
+from ottla.base.errors import ErrorCode, KafkaError, check
 from ottla.base.ids import TopicPartition
-from ottla.base.world import Disk, File, FileRange, Rng
+from ottla.base.world import Disk, FileRange, Rng
 from ottla.records.batch import LENGTH_OVERHEAD, BatchHeader
 from ottla.storage import reader, retention, times
-from ottla.storage.checkpoints import directory_of, read_whole, write_whole
 from ottla.storage.config import LogConfig
 from ottla.storage.leader_epochs import EpochStart, LeaderEpochs
-from ottla.storage.names import (
-    DELETED,
-    LEADER_EPOCHS,
-    PARTITION_METADATA,
-    SNAPSHOT,
-    file_name,
-    parse_file,
-)
+from ottla.storage.names import DELETED
 from ottla.storage.producer_state import Producer, ProducerBatch, ProducerState
 from ottla.storage.segment import Segment
+from ottla.storage.snapshots import Snapshots
 from ottla.storage.times import TimestampedOffset
-
-logger = logging.getLogger(__name__)
+from ottla.storage.unflushed import FlushWork, Unflushed
 
 _PLACE: Final = struct.Struct(">qii")
 """Base offset, length and leader epoch: what a batch starts with."""
-SNAPSHOTS_KEPT: Final = 2
 
 
 class AppendInfo(NamedTuple):
@@ -72,32 +62,12 @@ class LogRead(NamedTuple):
     """For the read that goes on behind this one."""
 
 
-class FlushWork(NamedTuple):
-    """What makes the log durable up to `end_offset`: in this order, each wholly before the next."""
-
-    files: list[File]
-    new_files: list[str]
-    """Small files that were written and closed."""
-    replacements: list[tuple[str, bytes]]
-    """(path, content) of small files to replace as a whole."""
-    directories: list[str]
-    """Directories in which names are new."""
-    rolled: list[Segment]
-    end_offset: int
-    active: Segment
-    position: int
-    """Where in the active segment `end_offset` is."""
-
-
 class Log:
     __slots__ = (
         "_bases",
         "_end_mark",
         "_leaving",
-        "_new_files",
-        "_new_names",
         "_snapshots",
-        "_unsealed",
         "config",
         "directory",
         "disk",
@@ -112,6 +82,7 @@ class Log:
         "rng",
         "segments",
         "topic_partition",
+        "unflushed",
     )
 
     def __init__(
@@ -139,10 +110,8 @@ class Log:
         self.is_settled = False
         """Whether the files are as a clean stop leaves them."""
         self.is_flushing = False
-        self._unsealed: list[Segment] = []
-        self._snapshots: list[int] = []
-        self._new_names: list[str] = []
-        self._new_files: list[str] = []
+        self.unflushed = Unflushed()
+        self._snapshots = Snapshots(disk, directory)
         self._leaving: list[tuple[int, Segment]] = []
         # (end offset, segment, position) that was flushed last: mostly the high watermark.
         self._end_mark: tuple[int, Segment | None, int] = (-1, None, 0)
@@ -151,13 +120,7 @@ class Log:
         """Give an empty log its first segment."""
         self._add_segment(self._new_segment(offset, now_ms))
         self.log_start_offset = self.log_end_offset = self.flushed_end_offset = offset
-        self.doubt_directory()
-
-    def doubt_directory(self) -> None:
-        """Neither its names, nor the directory's own, nor whose it is are durable before the
-        next flush."""
-        self._new_names = [self.directory, directory_of(self.directory)]
-        self._new_files = [f"{self.directory}/{PARTITION_METADATA}"]
+        self.unflushed.add_directory(self.directory)
 
     # -- what it holds
 
@@ -274,15 +237,14 @@ class Log:
         segment = self._new_segment(self.log_end_offset, now_ms)
         try:
             active.trim()
-            self._take_snapshot()
+            self._snapshots.take(self.producer_state, self.log_end_offset)
         except OSError:
             segment.close()
             with suppress(OSError):
                 self.disk.remove(segment.path)
             raise
-        self._unsealed.append(active)
+        self.unflushed.add_rolled(active)
         self._add_segment(segment)
-        self._new_names = self._new_names or [self.directory]
 
     def _new_segment(self, base_offset: int, now_ms: int) -> Segment:
         config = self.config
@@ -298,16 +260,11 @@ class Log:
         """Recovery: a segment that was there, in ascending order."""
         self._add_segment(segment)
 
-    def unseal(self, segment: Segment) -> None:
-        """Recovery: a segment that is not the last and must be synced with the next flush."""
-        segment.is_sealed = False
-        self._unsealed.append(segment)
-
     def discard(self, segment: Segment) -> None:
         """Recovery: a segment that holds nothing of worth; its files go at once."""
         at = self.segments.index(segment)
         del self.segments[at], self._bases[at]
-        self._unsealed = [each for each in self._unsealed if each is not segment]
+        self.unflushed.drop(segment)
         segment.close()
         segment.remove("")
 
@@ -439,7 +396,7 @@ class Log:
         self._leaving.append((now_ms + self.config.file_delete_delay_ms, segment))
         at = bisect_right(self._bases, segment.base_offset) - 1
         del self.segments[at], self._bases[at]
-        self._unsealed = [each for each in self._unsealed if each is not segment]
+        self.unflushed.drop(segment)
         self.generation += 1
 
     def remove_deleted(self, now_ms: int) -> None:
@@ -466,7 +423,7 @@ class Log:
             if header.base_offset < offset:
                 end_offset = header.base_offset
             active.truncate(position, header.base_offset)
-        self._unsealed = [each for each in self._unsealed if each is not active]
+        self.unflushed.drop(active)
         self.log_end_offset = end_offset
         self.flushed_end_offset = min(self.flushed_end_offset, end_offset)
         self.log_start_offset = min(self.log_start_offset, end_offset)
@@ -474,81 +431,27 @@ class Log:
         self.epochs.truncate_end(end_offset)
         self.load_producers(now_ms)
 
-    # -- producers on disk
-
-    def _take_snapshot(self) -> None:
-        """Save the producers as of the log end; only the newest snapshots are kept."""
-        offset = self.log_end_offset
-        if self._snapshots and self._snapshots[-1] == offset:
-            return
-        write_whole(
-            self.disk, self._snapshot_path(offset), self.producer_state.snapshot(), sync=False
-        )
-        self._snapshots.append(offset)
-        while len(self._snapshots) > SNAPSHOTS_KEPT:
-            with suppress(FileNotFoundError):
-                self.disk.remove(self._snapshot_path(self._snapshots[0]))
-            del self._snapshots[0]
-
-    def _snapshot_path(self, offset: int) -> str:
-        return f"{self.directory}/{file_name(offset, SNAPSHOT)}"
-
     def load_producers(self, now_ms: int) -> None:
-        """The producers as of the log end: the newest sound snapshot, and the headers past it."""
-        state, offset = self._newest_snapshot()
+        """The producers as of the log end: the newest snapshot, and the headers past it."""
+        end_offset = self.log_end_offset
+        state, offset = self._snapshots.newest(self.log_start_offset, end_offset)
         slot = max(bisect_right(self._bases, offset) - 1, 0)
-        for segment in self.segments[slot:] if offset < self.log_end_offset else ():
+        for segment in self.segments[slot:] if offset < end_offset else ():
             for _, header in reader.batches_from(segment, offset):
                 if header.producer_id >= 0:
                     state.update(header, header.base_offset)
         state.expire(now_ms, self.config.producer_id_expiration_ms)
         self.producer_state = state
 
-    def _newest_snapshot(self) -> tuple[ProducerState, int]:
-        names = map(parse_file, self.disk.list_directory(self.directory))
-        self._snapshots = [
-            each.offset for each in names if each and each.kind == SNAPSHOT and not each.state
-        ]
-        state = ProducerState()
-        while self._snapshots:
-            offset = self._snapshots[-1]
-            path = self._snapshot_path(offset)
-            if self.log_start_offset <= offset <= self.log_end_offset:
-                try:
-                    state.load(read_whole(self.disk, path), path)
-                    return state, offset
-                except CorruptionError as error:
-                    logger.warning("producer snapshot passed over: %s", error)
-            self.disk.remove(path)
-            self._snapshots.pop()
-        return state, self.log_start_offset
-
     # -- flushing and closing
 
     def begin_flush(self) -> FlushWork:
         """What must be synced for all that is here now. `finish_flush` follows, once."""
-        rolled, self._unsealed = self._unsealed, []
-        files = [file for segment in rolled for file in segment.trimmed_files()]
-        active = self.active
-        files += active.trimmed_files() if self.is_settled else [active.file]
-        replacements = []
-        if self.epochs.is_dirty:
-            path = f"{self.directory}/{LEADER_EPOCHS}"
-            replacements.append((path, self.epochs.text()))
-            self.epochs.is_dirty = False
-        new_files, self._new_files = self._new_files, []
-        directories, self._new_names = self._new_names, []
-        self.is_flushing = True
-        return FlushWork(
-            files,
-            new_files,
-            replacements,
-            directories,
-            rolled,
-            self.log_end_offset,
-            active,
-            active.size_bytes,
+        work = self.unflushed.take(
+            self.active, self.epochs, self.log_end_offset, is_settled=self.is_settled
         )
+        self.is_flushing = True
+        return work
 
     def finish_flush(self, work: FlushWork) -> None:
         """All of `work` is durable."""
@@ -565,7 +468,7 @@ class Log:
         producers saved."""
         if not self.is_settled:
             self.active.trim()
-            self._take_snapshot()
+            self._snapshots.take(self.producer_state, self.log_end_offset)
             self.is_settled = True
 
     def move(self, directory: str) -> None:
@@ -575,8 +478,8 @@ class Log:
             segment.move(directory)
         for _, segment in self._leaving:
             segment.move(directory)
-        self._new_names = []
-        self._new_files = []
+        self.unflushed.forget_names()
+        self._snapshots.directory = directory
 
     def close(self) -> None:
         """Let go of all descriptors. Nothing is written."""

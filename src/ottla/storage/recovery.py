@@ -105,7 +105,7 @@ def _open(log: Log, opening: Opening) -> None:
         log.adopt(_segment(log, base, opening))
     _load_epochs(log)
     if not opening.is_clean:
-        log.doubt_directory()
+        log.unflushed.add_directory(log.directory)
         _scan_tail(log, opening)
     _drop_empty(log)
     _find_end(log, opening)
@@ -216,7 +216,8 @@ def _scan_tail(log: Log, opening: Opening) -> None:
             _cut(log, segment, end_offset, cut, opening)
         elif not is_last:
             segment.trim()
-            log.unseal(segment)
+            segment.is_sealed = False
+            log.unflushed.add_rolled(segment)
 
 
 def _cut(log: Log, segment: Segment, end_offset: int, cut: Cut, opening: Opening) -> None:

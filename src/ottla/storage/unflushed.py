@@ -1,0 +1,83 @@
+"""What of one log a power cut could still take, besides the bytes of its active segment.
+
+Rolled segments are synced with their indexes, for those are believed once the recovery point
+has passed them. Names are durable when their directory is synced. `partition.metadata` is
+written when the log is made and synced with the first flush, as is all that an unclean start
+found: the process that wrote it may have died before its flush.
+"""
+
+from typing import NamedTuple
+
+from ottla.base.world import File
+from ottla.storage.checkpoints import directory_of
+from ottla.storage.leader_epochs import LeaderEpochs
+from ottla.storage.names import LEADER_EPOCHS, PARTITION_METADATA
+from ottla.storage.segment import Segment
+
+
+class FlushWork(NamedTuple):
+    """What makes a log durable up to `end_offset`: all contents, then all names."""
+
+    files: list[File]
+    new_files: list[str]
+    """Small files that were written and closed."""
+    replacements: list[tuple[str, bytes]]
+    """(path, content) of small files to replace as a whole."""
+    directories: list[str]
+    """Directories in which names are new."""
+    rolled: list[Segment]
+    end_offset: int
+    active: Segment
+    position: int
+    """Where in the active segment `end_offset` is."""
+
+
+class Unflushed:
+    __slots__ = ("directories", "new_files", "rolled")
+
+    def __init__(self) -> None:
+        self.rolled: list[Segment] = []
+        self.directories: list[str] = []
+        self.new_files: list[str] = []
+
+    def add_directory(self, directory: str) -> None:
+        """Neither its names, nor the directory's own, nor whose it is are durable."""
+        self.directories = [directory, directory_of(directory)]
+        self.new_files = [f"{directory}/{PARTITION_METADATA}"]
+
+    def add_rolled(self, segment: Segment) -> None:
+        """It is no longer the last, and a name is new beside it."""
+        self.rolled.append(segment)
+        if not self.directories:
+            self.directories = [directory_of(segment.path)]
+
+    def drop(self, segment: Segment) -> None:
+        self.rolled = [each for each in self.rolled if each is not segment]
+
+    def forget_names(self) -> None:
+        """The directory is on its way out."""
+        self.directories = []
+        self.new_files = []
+
+    def take(
+        self, active: Segment, epochs: LeaderEpochs, end_offset: int, *, is_settled: bool
+    ) -> FlushWork:
+        """All of it, and the active segment; with its indexes, if they are settled too."""
+        files = [file for segment in self.rolled for file in segment.trimmed_files()]
+        files += active.trimmed_files() if is_settled else [active.file]
+        replacements = []
+        if epochs.is_dirty:
+            replacements.append((f"{directory_of(active.path)}/{LEADER_EPOCHS}", epochs.text()))
+            epochs.is_dirty = False
+        work = FlushWork(
+            files,
+            self.new_files,
+            replacements,
+            self.directories,
+            self.rolled,
+            end_offset,
+            active,
+            active.size_bytes,
+        )
+        self.rolled, self.directories, self.new_files = [], [], []
+        return work
