@@ -103,10 +103,13 @@ def test_a_header_that_is_wrong(header: bytes) -> None:
         decode_request(memoryview(header))
 
 
-def test_bytes_after_a_message_are_an_error() -> None:
-    frame = joined(encode_request(1, None, 9, MetadataRequest(topics=None)))
-    with pytest.raises(DecodeError, match="1 bytes too many"):
-        decode_request(memoryview(frame + b"\0")[4:])
+def test_bytes_after_a_request_are_ignored() -> None:
+    request = MetadataRequest(topics=None)
+    frame = joined(encode_request(1, None, 13, request))
+    assert decode_request(memoryview(frame + b"\0\0\0")[4:])[1] == request
+
+
+def test_bytes_after_a_response_are_an_error() -> None:
     answer = joined(encode_response(3, 9, 1, MetadataResponse(brokers=[], topics=[])))
     with pytest.raises(DecodeError, match="1 bytes too many"):
         decode_response(3, 9, memoryview(answer + b"\0")[4:])

@@ -14,6 +14,8 @@ A response to ApiVersions never has tagged fields in its header, since its reade
 yet what version the broker answers in: a broker that does not know the version of the request
 answers error 35 in version 0, whatever was asked.
 A decoded request views its frame where it holds records: it lives no longer than the frame.
+Bytes of a request's frame behind its message are ignored, as Kafka does: librdkafka asks for the
+metadata of all topics with three of them (it reserves four bytes for a count that takes one).
 """
 
 from collections.abc import Iterable
@@ -27,7 +29,6 @@ from ottla.protocol.compiler import (
     decoder,
     encode_into,
     encoder,
-    trailing_error,
 )
 from ottla.protocol.message import Request, Response
 from ottla.protocol.registry import APIS, ApiKey, request_class, response_class
@@ -95,11 +96,9 @@ def decode_request(view: memoryview) -> tuple[RequestHeader, Request]:
         codec = _request_decoder(header.api_key, header.api_version)
     request: Request
     try:
-        request, at = codec.function(view, at)
+        request, _ = codec.function(view, at)
     except FAULTS as fault:
         raise decode_error(codec, fault, view) from None
-    if at != len(view):
-        raise trailing_error(codec, view, at)
     return header, request
 
 
