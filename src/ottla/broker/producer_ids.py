@@ -20,7 +20,7 @@ class ProducerIds:
 
     async def take(self) -> ProducerId:
         """An id that nobody else has; COORDINATOR_LOAD_IN_PROGRESS while there is no block."""
-        while self._next == self._end:
+        if self._next == self._end:
             async with self._refill:
                 if self._next == self._end:
                     self._next = await self._new_block()

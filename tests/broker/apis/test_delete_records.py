@@ -142,3 +142,15 @@ def test_a_crash_right_after_the_answer_brings_nothing_back(on_node, tmp_path):
 
     on_node(before)
     on_node(after, directory=crashed)
+
+
+def test_the_high_watermark_is_the_end_of_what_may_go(on_node):
+    async def test(node):
+        await node.topic("a")
+        partition = await node.produce("a", 5)
+        partition.high_watermark = 2
+        asked = delete(("a", [(0, 3)]))
+        assert rows(await node.ask(asked)) == [("a", 0, -1, ErrorCode.OFFSET_OUT_OF_RANGE)]
+        assert rows(await node.ask(delete(("a", [(0, -1)])))) == [("a", 0, 2, 0)]
+
+    on_node(test)
