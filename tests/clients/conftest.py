@@ -2,18 +2,36 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import confluent_kafka as rd
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 import ottla
+from ottla.records.batch import BatchHeader, iterate_headers
 
 
 @pytest.fixture(scope="session")
-def shared_broker() -> Iterator[ottla.Broker]:
-    with ottla.Broker() as broker:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def shared_broker(data: Path) -> Iterator[ottla.Broker]:
+    with ottla.Broker(data) as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def batches_of(data: Path) -> Callable[..., list[BatchHeader]]:
+    """The headers of the batches that lie in a partition's first segment."""
+
+    def read(topic: str, partition: int = 0) -> list[BatchHeader]:
+        segment = data / f"{topic}-{partition}" / f"{0:020}.log"
+        return [header for _, header in iterate_headers(segment.read_bytes())]
+
+    return read
 
 
 @pytest.fixture(scope="session")
@@ -48,8 +66,7 @@ def rd_consumer(bootstrap: str) -> Iterator[Callable[..., rd.Consumer]]:
 
     def make(**options: object) -> rd.Consumer:
         config = {"bootstrap.servers": bootstrap, "group.id": "none", "enable.auto.commit": False}
-        config |= {key.replace("_", "."): value for key, value in options.items()}
-        made.append(rd.Consumer(config))
+        made.append(rd.Consumer(config | {key.replace("_", "."): options[key] for key in options}))
         return made[-1]
 
     yield make

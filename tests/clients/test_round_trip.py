@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
+from ottla.records.batch import BatchHeader
+from ottla.records.compression import CODEC_NAMES
 from tests.clients.peers import CODECS, PEERS, Kcat, Seen, Sent, kcat_is_missing, telling_records
 
 pytestmark = pytest.mark.clients
@@ -31,7 +33,11 @@ def without_times(records: list[Sent]) -> list[Sent]:
     "name", [pytest.param(n, marks=needs_kcat if n == "kcat" else ()) for n in PEERS]
 )
 def test_every_client_consumes_what_one_produced(
-    name: str, codec: str, bootstrap: str, make_topic: Callable[..., str]
+    name: str,
+    codec: str,
+    bootstrap: str,
+    make_topic: Callable[..., str],
+    batches_of: Callable[..., list[BatchHeader]],
 ) -> None:
     peer = PEERS[name]
     records = [r for r in telling_records(int(time.time() * 1000)) if peer.can_say(r)]
@@ -46,6 +52,10 @@ def test_every_client_consumes_what_one_produced(
             acks=acks,
             idempotent=idempotent,
         )
+    for partition, (_, idempotent) in enumerate(PROMISES):
+        written = batches_of(topic, partition)
+        assert {CODEC_NAMES[header.codec] for header in written} == {codec}
+        assert {header.producer_id >= 0 for header in written} == {idempotent}
     everything = len(PROMISES) * len(records)
     starts = dict.fromkeys(range(len(PROMISES)), 0)
     views = {
