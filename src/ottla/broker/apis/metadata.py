@@ -12,7 +12,10 @@ from collections.abc import Iterable
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import ZERO_UUID
+from ottla.base.limits import PARTITIONS_PER_REQUEST
 from ottla.broker.context import RequestContext
+from ottla.broker.operations import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
+from ottla.broker.rows import side_by_side
 from ottla.metadata.image import ClusterImage, PartitionImage, TopicImage
 from ottla.metadata.topic_names import check_topic_name
 from ottla.protocol.messages.metadata import (
@@ -34,8 +37,13 @@ async def metadata(context: RequestContext, request: MetadataRequest) -> Metadat
     if asked is None or (context.api_version == 0 and not asked):
         topics = [topic_row(cluster.image, topic) for topic in cluster.image.topics.values()]
     else:
-        refused = await _create_missing(context, request, asked)
-        topics = [_asked_row(cluster.image, topic, refused) for topic in asked]
+        # A repeat is answered once: a short request must not ask for an endless answer.
+        distinct = list({(topic.topic_id, topic.name): topic for topic in asked}.values())
+        refused = await _create_missing(context, request, distinct)
+        topics = [_asked_row(cluster.image, topic, refused) for topic in distinct]
+    if request.include_topic_authorized_operations:
+        for topic in topics:
+            topic.topic_authorized_operations = TOPIC_OPERATIONS
     image = cluster.image
     return MetadataResponse(
         brokers=[
@@ -45,6 +53,9 @@ async def metadata(context: RequestContext, request: MetadataRequest) -> Metadat
         cluster_id=image.cluster_id,
         controller_id=image.controller_id,
         topics=topics,
+        cluster_authorized_operations=CLUSTER_OPERATIONS
+        if request.include_cluster_authorized_operations
+        else NOT_ASKED,
     )
 
 
@@ -68,10 +79,14 @@ async def _create_missing(
     refused: dict[str, ErrorCode] = {}
     if not (request.allow_auto_topic_creation and settings.auto_create_topics_enable):
         return refused
-    for topic in asked:
-        name = topic.name
-        if name is None or topic.topic_id != ZERO_UUID or name in services.cluster.image.topics:
-            continue
+    known = services.cluster.image.topics
+    missing = [
+        topic.name
+        for topic in asked
+        if topic.name is not None and topic.topic_id == ZERO_UUID and topic.name not in known
+    ]
+
+    async def create(name: str) -> None:
         try:
             await services.controller.create_topic(
                 name,
@@ -81,6 +96,10 @@ async def _create_missing(
         except KafkaError as error:
             if error.code != ErrorCode.TOPIC_ALREADY_EXISTS:
                 refused[name] = error.code
+
+    # As many as CreateTopics would make at once; the client asks again for the others.
+    count = PARTITIONS_PER_REQUEST // settings.num_partitions
+    await side_by_side([create(name) for name in missing[:count]])
     return refused
 
 
