@@ -6,7 +6,6 @@ assigned their partitions: nothing here needs a group.
 """
 
 import asyncio
-import json
 import re
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import aiokafka
 import confluent_kafka as rd
+import pytest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # its own use of importlib.resources
@@ -24,6 +24,10 @@ with warnings.catch_warnings():
 
 WAIT_S: Final = 30
 """How long a client may take for what should take no time: a hang, not a speed, is the error."""
+MARKS: Final = [
+    pytest.mark.clients,
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 CODECS: Final = ("none", "gzip", "snappy", "lz4", "zstd")
 
 Headers = tuple[tuple[str, bytes | None], ...]
@@ -347,8 +351,9 @@ KCAT_FORMAT: Final = r"%o %T %K %S %k%s%h\x1e"
 _KCAT_FRAME: Final = re.compile(rb"(\d+) (-?\d+) (-?\d+) (-?\d+) ")
 
 
-def kcat_is_missing() -> str:
-    return "" if shutil.which("kcat") else "kcat is not installed (Debian: apt install kcat)"
+needs_kcat = pytest.mark.skipif(
+    shutil.which("kcat") is None, reason="kcat is not installed (Debian: apt install kcat)"
+)
 
 
 def run_kcat(bootstrap: str, *arguments: str, text: bytes = b"") -> bytes:
@@ -381,10 +386,6 @@ def _parse_kcat(partition: int, output: bytes) -> list[Seen]:
 def _parse_kcat_headers(text: bytes) -> Headers:
     pairs = (pair.partition(b"=") for pair in text.split(b",") if pair)
     return tuple((name.decode(), None if value == b"NULL" else value) for name, _, value in pairs)
-
-
-def kcat_json(bootstrap: str, *arguments: str) -> Any:
-    return json.loads(run_kcat(bootstrap, "-J", *arguments))
 
 
 def _each(flag: str, values: Iterable[str]) -> Iterable[str]:

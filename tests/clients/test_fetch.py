@@ -7,9 +7,9 @@ import confluent_kafka as rd
 import pytest
 
 from ottla.records.batch import BatchHeader
-from tests.clients.peers import CODECS, PEERS, WAIT_S, Sent, kafka
+from tests.clients.peers import CODECS, MARKS, PEERS, WAIT_S, Sent, kafka
 
-pytestmark = pytest.mark.clients
+pytestmark = MARKS
 
 Maker = Callable[..., Any]
 LIBRARIES = ("confluent", "kafka-python", "aiokafka")

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from tests.clients.peers import CODECS, PEERS
+from tests.clients.peers import CODECS, MARKS, PEERS
 from tests.tools.kafka_jars import require_classpath
 
-pytestmark = [pytest.mark.clients, pytest.mark.java, pytest.mark.timeout(900)]
+pytestmark = [*MARKS, pytest.mark.java, pytest.mark.timeout(900)]
 
 WAIT_S = 120
 PRODUCER = "org.apache.kafka.tools.ConsoleProducer"

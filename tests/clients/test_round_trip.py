@@ -11,12 +11,11 @@ import pytest
 
 from ottla.records.batch import BatchHeader
 from ottla.records.compression import CODEC_NAMES
-from tests.clients.peers import CODECS, PEERS, Kcat, Seen, Sent, kcat_is_missing, telling_records
+from tests.clients.peers import CODECS, MARKS, PEERS, Kcat, Seen, Sent, needs_kcat, telling_records
 
-pytestmark = pytest.mark.clients
+pytestmark = MARKS
 
 PROMISES = (("0", False), ("1", False), ("all", False), ("all", True))
-needs_kcat = pytest.mark.skipif(bool(kcat_is_missing()), reason=kcat_is_missing() or "present")
 
 
 def by_partition(seen: list[Seen], count: int) -> list[list[Seen]]:
