@@ -75,6 +75,8 @@ def test_what_a_new_directory_holds(disk: MemoryDisk) -> None:
         "node.id=1",
         f"directory.id={id_text(log_dir.directory_id)}",
     ]
+    assert disk.list_directory("data/orders-0") == ["00000000000000000000.log"]
+    log_dir.close()
     assert disk.list_directory("data/orders-0") == [
         "00000000000000000000.log",
         "partition.metadata",
@@ -247,7 +249,9 @@ def test_a_topic_made_anew_does_not_meet_the_old_ones_checkpoint(disk: MemoryDis
     log_dir.close({ORDERS: 5})
     log_dir = open_dir(disk)
     log_dir.delete(ORDERS)
-    append(log_dir.create(ORDERS, OTHER_ID, TINY), batch_of(1))
+    log = log_dir.create(ORDERS, OTHER_ID, TINY)
+    append(log, batch_of(1))
+    flush_now(disk, [log])
     again = open_dir(disk.copy())
     assert again.logs[ORDERS].log_end_offset == 1
     assert again.topic_ids[ORDERS] == OTHER_ID

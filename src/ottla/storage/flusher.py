@@ -70,12 +70,11 @@ class SyncCosts:
 class Round:
     """What one round syncs, for all of its logs."""
 
-    __slots__ = ("directories", "files", "new_files", "replacements", "works")
+    __slots__ = ("directories", "files", "replacements", "works")
 
     def __init__(self, logs: Iterable[Log]) -> None:
         self.works = [(log, log.begin_flush()) for log in logs]
         self.files = [file for _, work in self.works for file in work.files]
-        self.new_files = [path for _, work in self.works for path in work.new_files]
         self.replacements = [each for _, work in self.works for each in work.replacements]
         directories = [each for _, work in self.works for each in work.directories]
         directories += [directory_of(path) for path, _ in self.replacements]
@@ -94,16 +93,6 @@ class Round:
 def sync_files(files: Sequence[File]) -> None:
     for file in files:
         file.sync()
-
-
-def sync_paths(disk: Disk, paths: Sequence[str]) -> None:
-    for path in paths:
-        with suppress(FileNotFoundError):
-            file = disk.open(path)
-            try:
-                file.sync()
-            finally:
-                file.close()
 
 
 def write_replacements(disk: Disk, replacements: Replacements, *, sync: bool) -> None:
@@ -145,7 +134,6 @@ def flush_now(disk: Disk, logs: Sequence[Log]) -> None:
             raise
         write_replacements(disk, this.replacements, sync=True)
         sync_files(this.files)
-        sync_paths(disk, this.new_files)
         sync_names(disk, this.replacements, this.directories)
     this.finish()
 
@@ -210,8 +198,6 @@ class Flusher:
             return
         count = min(max(len(files) // JOB_FILES, 1), JOBS_MAX)
         jobs: list[Job] = [partial(sync_files, files[start::count]) for start in range(count)]
-        if this.new_files:
-            jobs.append(partial(sync_paths, disk, this.new_files))
         if replacements:
             jobs.append(partial(write_replacements, disk, replacements, sync=True))
         self._run(jobs, self._each_done)

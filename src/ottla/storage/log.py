@@ -122,6 +122,11 @@ class Log:
         self.log_start_offset = self.log_end_offset = self.flushed_end_offset = offset
         self.unflushed.add_directory(self.directory)
 
+    def name_topic(self, metadata: bytes) -> None:
+        """`partition.metadata`: written with the next flush or the clean stop."""
+        self.unflushed.metadata = metadata
+        self.is_settled = False
+
     # -- what it holds
 
     @property
@@ -467,8 +472,10 @@ class Log:
         """Leave the files as a clean stop does, but for syncing them: indexes trimmed,
         producers saved."""
         if not self.is_settled:
-            self.active.trim()
-            self._snapshots.take(self.producer_state, self.log_end_offset)
+            if self.active.size_bytes:
+                self.active.trim()
+            if self.log_end_offset > 0:
+                self._snapshots.take(self.producer_state, self.log_end_offset)
             self.is_settled = True
 
     def move(self, directory: str) -> None:

@@ -31,7 +31,6 @@ from ottla.storage.checkpoints import (
     offsets_text,
     read_offsets,
     replace_whole,
-    write_whole,
 )
 from ottla.storage.config import LogConfig
 from ottla.storage.flusher import flush_now
@@ -51,7 +50,6 @@ from ottla.storage.names import (
     KRAFT_TOPIC,
     LOCK,
     LOG_STARTS,
-    PARTITION_METADATA,
     RECOVERY_POINTS,
     STRAY_SUFFIX,
     leaving_directory,
@@ -285,8 +283,7 @@ class LogDir:
         if log is None:
             log = self._make(topic_partition, topic_id, config)
         elif found is None:
-            path = f"{log.directory}/{PARTITION_METADATA}"
-            replace_whole(self.disk, path, topic_id_text(topic_id))
+            log.name_topic(topic_id_text(topic_id))
         self.logs[topic_partition] = log
         self.topic_ids[topic_partition] = topic_id
         return log
@@ -297,8 +294,7 @@ class LogDir:
         self.disk.make_directory(directory)
         log = Log(self.disk, self.rng, topic_partition, directory, config)
         log.start_at(0, self.clock.time_ms())
-        path = f"{directory}/{PARTITION_METADATA}"
-        write_whole(self.disk, path, topic_id_text(topic_id), sync=False)
+        log.name_topic(topic_id_text(topic_id))
         return log
 
     def delete(self, topic_partition: TopicPartition) -> None:

@@ -1,9 +1,10 @@
 """What of one log a power cut could still take, besides the bytes of its active segment.
 
 Rolled segments are synced with their indexes, for those are believed once the recovery point
-has passed them. Names are durable when their directory is synced. `partition.metadata` is
-written when the log is made and synced with the first flush, as is all that an unclean start
-found: the process that wrote it may have died before its flush.
+has passed them. Names are durable when their directory is synced, those that an unclean start
+found as well: the process that made them may have died before its flush. `partition.metadata` is
+written with the first flush, as `leader-epoch-checkpoint` is whenever it changed: making a log
+costs a directory and an empty file, and neither file is ever there in part.
 """
 
 from typing import NamedTuple
@@ -19,8 +20,6 @@ class FlushWork(NamedTuple):
     """What makes a log durable up to `end_offset`: all contents, then all names."""
 
     files: list[File]
-    new_files: list[str]
-    """Small files that were written and closed."""
     replacements: list[tuple[str, bytes]]
     """(path, content) of small files to replace as a whole."""
     directories: list[str]
@@ -33,17 +32,17 @@ class FlushWork(NamedTuple):
 
 
 class Unflushed:
-    __slots__ = ("directories", "new_files", "rolled")
+    __slots__ = ("directories", "metadata", "rolled")
 
     def __init__(self) -> None:
         self.rolled: list[Segment] = []
         self.directories: list[str] = []
-        self.new_files: list[str] = []
+        self.metadata: bytes | None = None
+        """Content of `partition.metadata`, while it is yet to be written."""
 
     def add_directory(self, directory: str) -> None:
-        """Neither its names, nor the directory's own, nor whose it is are durable."""
+        """Neither its names nor the directory's own are durable."""
         self.directories = [directory, directory_of(directory)]
-        self.new_files = [f"{directory}/{PARTITION_METADATA}"]
 
     def add_rolled(self, segment: Segment) -> None:
         """It is no longer the last, and a name is new beside it."""
@@ -57,21 +56,24 @@ class Unflushed:
     def forget_names(self) -> None:
         """The directory is on its way out."""
         self.directories = []
-        self.new_files = []
+        self.metadata = None
 
     def take(
         self, active: Segment, epochs: LeaderEpochs, end_offset: int, *, is_settled: bool
     ) -> FlushWork:
         """All of it, and the active segment; with its indexes, if they are settled too."""
         files = [file for segment in self.rolled for file in segment.trimmed_files()]
-        files += active.trimmed_files() if is_settled else [active.file]
+        has_indexes = is_settled and active.size_bytes > 0
+        files += active.trimmed_files() if has_indexes else [active.file]
+        directory = directory_of(active.path)
         replacements = []
+        if self.metadata is not None:
+            replacements.append((f"{directory}/{PARTITION_METADATA}", self.metadata))
         if epochs.is_dirty:
-            replacements.append((f"{directory_of(active.path)}/{LEADER_EPOCHS}", epochs.text()))
+            replacements.append((f"{directory}/{LEADER_EPOCHS}", epochs.text()))
             epochs.is_dirty = False
         work = FlushWork(
             files,
-            self.new_files,
             replacements,
             self.directories,
             self.rolled,
@@ -79,5 +81,5 @@ class Unflushed:
             active,
             active.size_bytes,
         )
-        self.rolled, self.directories, self.new_files = [], [], []
+        self.rolled, self.directories, self.metadata = [], [], None
         return work
