@@ -177,11 +177,15 @@ class Listener(Protocol):
 
 
 class ListenCaps(NamedTuple):
-    """What a listener allows of its peers; None is no cap. Counts are over the whole node."""
+    """What a listener allows of its peers; None is no cap. Counts are over the whole node.
+
+    `max_kept_bytes` is what connections may keep of unfinished requests and unread answers.
+    """
 
     max_connections: int | None = None
     max_connections_per_ip: int | None = None
     max_idle_ms: int | None = None
+    max_kept_bytes: int | None = None
 
 
 NO_CAPS = ListenCaps()

@@ -115,10 +115,12 @@ class Node:
 
     def _listen(self, listener: Listener) -> None:
         broker = self.settings.broker
+        kept = broker.queued_max_request_bytes
         caps = ListenCaps(
             max_connections=broker.max_connections,
             max_connections_per_ip=broker.max_connections_per_ip,
             max_idle_ms=broker.connections_max_idle_ms,
+            max_kept_bytes=None if kept == -1 else kept,
         )
         try:
             opened = self.world.network.listen(

@@ -42,6 +42,8 @@ class Acceptor:
         self.address: tuple[str, int] = (host, port)
         if self._idle_seconds is not None:
             hub.sweep_every(self._idle_seconds)
+        if caps.max_kept_bytes is not None:
+            hub.pool.capacity = caps.max_kept_bytes
         hub.loop.add_reader(sock, self._take)
 
     def close(self) -> None:

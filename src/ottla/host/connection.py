@@ -27,6 +27,7 @@ from ottla.host import inbox, outbox
 from ottla.host.hub import Hub
 from ottla.host.inbox import Tail
 from ottla.host.outbox import Part
+from ottla.host.pool import SHORT_READ_BYTES
 
 _log = logging.getLogger(__name__)
 
@@ -115,8 +116,13 @@ class HostConnection:
             return
         hub = self._hub
         try:
+            if hub.pool.is_short and not hub.pool.may_read(self):
+                self._unwatch()
+                return
             if self._tail is None:
                 scratch = hub.scratch.view
+                if hub.pool.is_short:
+                    scratch = scratch[:SHORT_READ_BYTES]
                 count = self._socket.recv_into(scratch)
                 data = scratch[:count]
             else:
@@ -127,7 +133,6 @@ class HostConnection:
             self._end(f"receive failed: {error}")
             return
         if count:
-            self._stamp = hub.now
             self._hand_over(data)
         else:
             self._peer_ended()
@@ -147,8 +152,12 @@ class HostConnection:
             return
         if self._closed:
             return
+        hub = self._hub
+        if used:
+            self._stamp = hub.now
         if used != len(data) or self._tail is not None:
-            self._tail = inbox.tail_after(data, used, self._tail, self._hub.scratch)
+            self._tail = inbox.tail_after(data, used, self._tail, hub.scratch)
+            hub.pool.keep_input(self, inbox.kept_bytes(self._tail), got_on=used > 0)
         self._dirty = False
         if self._queue is not None and not self._writing:
             self.flush()
@@ -174,6 +183,11 @@ class HostConnection:
         if self._tail is not None:
             self._hand_over(inbox.view_of(self._tail, self._hub.scratch))
         if not self._paused and not self._closed and not self._ended_by_peer:
+            self._watch()
+
+    def read_on(self) -> None:
+        """Memory is there again (pool)."""
+        if not (self._paused or self._closed or self._ended_by_peer):
             self._watch()
 
     # Writing
@@ -209,7 +223,9 @@ class HostConnection:
             return
         if empty:
             self._emptied()
-        elif not self._writing:
+            return
+        self._hub.pool.keep_output(self)
+        if not self._writing:
             self._writing = True
             self._hub.loop.add_writer(self._socket, self.flush)
 
@@ -234,6 +250,7 @@ class HostConnection:
         if self._writing:
             self._writing = False
             self._hub.loop.remove_writer(self._socket)
+            self._hub.pool.forget_output(self)
         if self._ended_by_peer:
             self._end("closed by peer")
         elif self._handler is not None:
@@ -242,7 +259,22 @@ class HostConnection:
             except Exception as error:
                 self._failed(error)
 
+    def unread_bytes(self) -> int:
+        """Memory of what the peer has not taken."""
+        return sum(len(part) for part in self._queue or () if not isinstance(part, FileRange))
+
     # Ending
+
+    def give_up(self) -> None:
+        """Memory is short, and this peer has not got on for long (pool)."""
+        kept = inbox.kept_bytes(self._tail) + self.unread_bytes()
+        _log.warning(
+            "%s: connection closed: keeps %d bytes of what it does not finish, and all that may "
+            "be kept (queued.max.request.bytes) is in use",
+            self.peer,
+            kept,
+        )
+        self._end("memory is short")
 
     def close(self) -> None:
         if self._queue is not None:
@@ -281,6 +313,7 @@ class HostConnection:
         inbox.drop(self._tail)
         self._tail = None
         self.unsent_bytes = 0
+        self._hub.pool.forget(self)
         self._hub.remove(self, self.accepted_from)
         handler, self._handler = self._handler, None
         if handler is not None:

@@ -7,10 +7,13 @@ End of a turn. A connection that got something to send outside its own reading p
 the `dirty` list; the first one schedules `flush` behind what is ready in this turn. So replies
 that one flush round released leave in one write for each connection.
 
-Idle sweep. A connection stamps itself with `now` when it reads or writes: an attribute copied,
-no clock read. `now` is the time of the latest sweep, so true activity is younger than the stamp
+Idle sweep. A connection stamps itself with `now` when a request is used up or its peer takes an
+answer (a byte now and then of a frame that never ends is no activity): an attribute copied, no
+clock read. `now` is the time of the latest sweep, so true activity is younger than the stamp
 by less than one period; a period is an eighth of the shortest idle time. One timer for all,
 and none where nobody asked for an idle time.
+
+Memory. What connections keep while they wait has one bound, held by the `pool`.
 
 Places. Who waits for a connection to go (a listener at its cap or out of descriptors) leaves a
 call in `vacancies`.
@@ -21,6 +24,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from ottla.host.inbox import Scratch
+from ottla.host.pool import Pool
 
 _SWEEPS_PER_IDLE_TIME: Final = 8
 
@@ -42,6 +46,7 @@ class Hub:
         "connections",
         "loop",
         "now",
+        "pool",
         "scratch",
         "vacancies",
     )
@@ -49,6 +54,7 @@ class Hub:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.scratch = Scratch()
+        self.pool = Pool(loop)
         self.connections: dict[Member, None] = {}
         self.accepted_from: dict[str, int] = {}
         self.vacancies: list[Callable[[], None]] = []
@@ -105,6 +111,7 @@ class Hub:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self.pool.close()
         self.vacancies.clear()
         for connection in list(self.connections):
             connection.close()

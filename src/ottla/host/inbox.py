@@ -76,6 +76,10 @@ class Backlog:
     def view(self) -> memoryview:
         return self._buffer[: self._filled]
 
+    def kept_bytes(self) -> int:
+        """What it costs: a lent buffer is there anyway."""
+        return self._filled if self._lender is not None else len(self._buffer)
+
     def release(self) -> None:
         """Give a lent buffer back."""
         if self._lender is not None:
@@ -118,6 +122,13 @@ def tail_after(data: memoryview, used: int, before: Tail | None, scratch: Scratc
         tail = bytes(rest) if rest else None
     drop(before)
     return tail
+
+
+def kept_bytes(tail: Tail | None) -> int:
+    """The memory that a tail takes."""
+    if tail is None:
+        return 0
+    return tail.kept_bytes() if isinstance(tail, Backlog) else len(tail)
 
 
 def drop(tail: Tail | None) -> None:
