@@ -127,10 +127,12 @@ class ReplicaManager:
 
     # hot: produce, fetch
     def leader_of(self, topic: str | bytes, index: int) -> Partition:
-        """The partition of a topic, named by name or id, that this node leads."""
+        """The partition of a topic, named by name or id, that this node leads and serves."""
         partitions = self._partitions.get(topic)
         partition = partitions.get(index) if partitions is not None else None
         if partition is not None:
+            if partition.refusal:
+                raise KafkaError(partition.refusal)
             return partition
         if partitions is None and isinstance(topic, bytes):
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)

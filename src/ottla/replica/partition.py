@@ -82,7 +82,7 @@ class Partition:
         self.log = log
         self.leader_epoch = leader_epoch
         self.refusal = ErrorCode.NONE
-        """Why nothing is served any more."""
+        """Why nothing is served any more; whoever looks a partition up is told."""
         self._flushing = flushing
         self._offset_waiters: deque[tuple[int, OffsetWaiter]] = deque()
         self._data_waiters: dict[DataWaiter, None] = {}
@@ -100,8 +100,6 @@ class Partition:
         self, records: memoryview, *, acks_all: bool, now_ms: int, version: int
     ) -> AppendInfo:
         """Check one produced batch and append it; KafkaError says what is wrong with it."""
-        if self.refusal:
-            raise KafkaError(self.refusal)
         if acks_all and self.settings.min_insync_replicas > IN_SYNC_COUNT:
             raise KafkaError(ErrorCode.NOT_ENOUGH_REPLICAS)
         checked = check_produced(records, self.rules, now_ms, zstd_allowed=version >= 7)
@@ -127,8 +125,6 @@ class Partition:
     # hot: fetch
     def read(self, offset: int, max_bytes: int, *, at_least_one: bool) -> FileRange | None:
         """Whole batches that a consumer may see from `offset` on; None while there are none."""
-        if self.refusal:
-            raise KafkaError(self.refusal)
         hints = self._hints
         found = self.log.read(
             offset,

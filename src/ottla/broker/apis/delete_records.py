@@ -69,8 +69,6 @@ def _answer(
 
 def _advance(partition: Partition, offset: int) -> int:
     """The log start offset after `offset` was asked for."""
-    if partition.refusal:
-        raise KafkaError(partition.refusal)
     if "delete" not in partition.settings.cleanup_policy:
         raise KafkaError(ErrorCode.POLICY_VIOLATION)
     if offset == HIGH_WATERMARK:

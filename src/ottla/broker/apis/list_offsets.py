@@ -9,11 +9,13 @@ of Kafka's special values:
     -4 earliest local    the same as earliest: nothing is tiered (from version 8)
     -5 latest tiered     none: offset -1 (from version 9)
 
-A moment after the last record is offset -1, timestamp -1.
+A moment after the last record is offset -1, timestamp -1. A special value of a later version, or
+of none, is UNSUPPORTED_VERSION; a partition that is named twice is INVALID_REQUEST, each time.
 Versions. 1 is the floor, 2 adds the isolation level, 4 leader epochs, 6 is flexible,
 10 a timeout for remote look-ups, 11 earliest pending upload (-6), which is none here.
 """
 
+from collections import Counter
 from typing import Final
 
 from ottla.base.errors import ErrorCode, KafkaError
@@ -34,6 +36,8 @@ EARLIEST_LOCAL: Final = -4
 LATEST_TIERED: Final = -5
 EARLIEST_PENDING_UPLOAD: Final = -6
 _SINCE_VERSION: Final = {
+    LATEST: 1,
+    EARLIEST: 1,
     MAX_TIMESTAMP: 7,
     EARLIEST_LOCAL: 8,
     LATEST_TIERED: 9,
@@ -43,37 +47,44 @@ READ_COMMITTED: Final = 1
 
 
 def list_offsets(context: RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse:
-    return ListOffsetsResponse(
-        topics=[
-            ListOffsetsTopicResponse(
-                name=topic.name,
-                partitions=[_answer(context, request, topic.name, row) for row in topic.partitions],
-            )
-            for topic in request.topics
-        ]
+    counts = Counter(
+        (topic.name, row.partition_index) for topic in request.topics for row in topic.partitions
     )
+    response = ListOffsetsResponse(topics=[])
+    for topic in request.topics:
+        answers = []
+        for row in topic.partitions:
+            answer = ListOffsetsPartitionResponse(partition_index=row.partition_index)
+            try:
+                if counts[topic.name, row.partition_index] > 1:
+                    raise KafkaError(ErrorCode.INVALID_REQUEST)
+                _fill(answer, context, request, topic.name, row)
+            except KafkaError as error:
+                answer.error_code = error.code
+            answers.append(answer)
+        response.topics.append(ListOffsetsTopicResponse(name=topic.name, partitions=answers))
+    return response
 
 
-def _answer(
-    context: RequestContext, request: ListOffsetsRequest, topic: str, row: ListOffsetsPartition
-) -> ListOffsetsPartitionResponse:
-    answer = ListOffsetsPartitionResponse(partition_index=row.partition_index)
-    try:
-        if request.replica_id >= 0:
-            raise KafkaError(ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
-        if row.timestamp < 0 and context.api_version < _SINCE_VERSION.get(row.timestamp, 0):
+def _fill(
+    answer: ListOffsetsPartitionResponse,
+    context: RequestContext,
+    request: ListOffsetsRequest,
+    topic: str,
+    row: ListOffsetsPartition,
+) -> None:
+    if request.replica_id >= 0:
+        raise KafkaError(ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
+    if row.timestamp < 0:
+        since = _SINCE_VERSION.get(row.timestamp)
+        if since is None or context.api_version < since:
             raise KafkaError(ErrorCode.UNSUPPORTED_VERSION)
-        partition = context.services.replicas.leader_of(topic, row.partition_index)
-        partition.check_leader_epoch(row.current_leader_epoch)
-        committed = request.isolation_level == READ_COMMITTED
-        answer.timestamp, answer.offset, epoch = _look_up(
-            partition, row.timestamp, committed=committed
-        )
-        if context.api_version >= 4:
-            answer.leader_epoch = epoch
-    except KafkaError as error:
-        answer.error_code = error.code
-    return answer
+    partition = context.services.replicas.leader_of(topic, row.partition_index)
+    partition.check_leader_epoch(row.current_leader_epoch)
+    committed = request.isolation_level == READ_COMMITTED
+    answer.timestamp, answer.offset, epoch = _look_up(partition, row.timestamp, committed=committed)
+    if context.api_version >= 4:
+        answer.leader_epoch = epoch
 
 
 def _look_up(partition: Partition, timestamp: int, *, committed: bool) -> tuple[int, int, int]:
@@ -87,7 +98,5 @@ def _look_up(partition: Partition, timestamp: int, *, committed: bool) -> tuple[
     if timestamp == MAX_TIMESTAMP:
         return log.max_timestamp_offset(end) or (-1, -1, -1)
     if timestamp < 0:
-        if timestamp not in _SINCE_VERSION:
-            raise KafkaError(ErrorCode.INVALID_REQUEST)
         return -1, -1, -1
     return log.offset_for_timestamp(timestamp, end) or (-1, -1, -1)

@@ -5,7 +5,7 @@ there is made on the spot where the client and `auto.create.topics.enable` allow
 with its leaders: Kafka says LEADER_NOT_AVAILABLE first, and lets the client ask again. A broker
 that listens on all addresses and advertises none is shown at the address by which this client
 reached it.
-Versions. See the message.
+Versions. See the message. 10 and 11 have ids in the request, but may not use them.
 """
 
 from collections.abc import Iterable
@@ -36,6 +36,8 @@ async def metadata(context: RequestContext, request: MetadataRequest) -> Metadat
     asked = request.topics
     if asked is None or (context.api_version == 0 and not asked):
         topics = [topic_row(cluster.image, topic) for topic in cluster.image.topics.values()]
+    elif context.api_version < 12 and not all(_is_by_name(topic) for topic in asked):
+        topics = [_invalid_row(topic) for topic in asked]
     else:
         # A repeat is answered once: a short request must not ask for an endless answer.
         distinct = list({(topic.topic_id, topic.name): topic for topic in asked}.values())
@@ -119,6 +121,19 @@ def _asked_row(
         return topic_row(image, topic)
     return MetadataResponseTopic(
         error_code=refused.get(name) or _missing(name), name=name, partitions=[]
+    )
+
+
+def _is_by_name(asked: MetadataRequestTopic) -> bool:
+    return asked.name is not None and asked.topic_id == ZERO_UUID
+
+
+def _invalid_row(asked: MetadataRequestTopic) -> MetadataResponseTopic:
+    return MetadataResponseTopic(
+        error_code=ErrorCode.INVALID_REQUEST,
+        name=asked.name or "",
+        topic_id=asked.topic_id,
+        partitions=[],
     )
 
 

@@ -37,8 +37,6 @@ def _answer(services: Services, topic: str, asked: OffsetForLeaderPartition) -> 
     row = EpochEndOffset(partition=asked.partition)
     try:
         partition = services.replicas.leader_of(topic, asked.partition)
-        if partition.refusal:
-            raise KafkaError(partition.refusal)
         partition.check_leader_epoch(asked.current_leader_epoch)
         row.leader_epoch, row.end_offset = partition.log.epoch_end(asked.leader_epoch)
     except KafkaError as error:
