@@ -110,6 +110,24 @@ def test_segments_behind_a_cut_go_with_it(disk: MemoryDisk) -> None:
     assert log.log_end_offset == read_header(got[-1]).last_offset + 1
 
 
+def test_a_segment_that_lost_whole_batches_ends_the_log(disk: MemoryDisk) -> None:
+    """Found by the simulation: what was left of it was sound, and offsets were missing."""
+    _, batches = filled(disk, 30)
+    names = log_names(disk)
+    first = parse_file(names[0])
+    second = parse_file(names[1])
+    assert first and second
+    for emptied in ([], names[1:]):
+        died = disk.copy()
+        del died.files[f"{DIRECTORY}/{names[0]}"][-len(batches[0]) :]
+        for name in emptied:
+            died.files[f"{DIRECTORY}/{name}"].clear()
+        log = reopen(died)
+        assert read_all(log) == batches[: second.offset - 1]
+        assert log_names(died) == names[:1]
+        assert append(log, batch_of(1)).first_offset == second.offset - 1
+
+
 def test_segments_below_the_recovery_point_are_not_read(disk: MemoryDisk) -> None:
     log, _ = filled(disk, 30)
     flush_now(disk, [log])

@@ -362,10 +362,12 @@ class LogDir:
 
     def _contents(self, high_watermarks: Mapping[TopicPartition, int]) -> list[tuple[str, bytes]]:
         points = {each: log.flushed_end_offset for each, log in self.logs.items()}
+        # Kafka leaves out a start that the first segment tells by its name: but a power cut may
+        # bring segments back that were dropped a moment ago.
         starts = {
             each: log.log_start_offset
             for each, log in self.logs.items()
-            if log.log_start_offset > log.segments[0].base_offset
+            if log.log_start_offset > 0
         }
         marks = {each: high_watermarks[each] for each in self.logs if each in high_watermarks}
         offsets = (points, starts, marks)

@@ -14,6 +14,10 @@ An unflushed write may be lost as a whole, in part or not at all, and later ones
 that a sound batch stands behind an unsound one tells nothing. The high watermark is no better
 mark than the recovery point, for with `flush.on.ack=false` it runs ahead of the flushes.
 
+A segment whose tail was lost at the border of two batches is sound by itself: it must reach as
+far as the next one begins. (Compaction leaves such gaps: it has to see that the recovery point is
+past what it replaces.)
+
 What compaction left behind: `.deleted` and `.cleaned` files go; a `.swap` segment takes the
 place of those whose offsets it holds.
 """
@@ -104,10 +108,11 @@ def _open(log: Log, opening: Opening) -> None:
     for base in bases:
         log.adopt(_segment(log, base, opening))
     _load_epochs(log)
+    _drop_empty(log)
     if not opening.is_clean:
         log.unflushed.add_directory(log.directory)
         _scan_tail(log, opening)
-    _drop_empty(log)
+    _drop_spurious(log)
     _find_end(log, opening)
     if opening.is_clean:
         _mend_indexes(log, present)
@@ -157,11 +162,15 @@ def _start_anew(log: Log, opening: Opening) -> None:
 
 
 def _drop_empty(log: Log) -> None:
-    """An empty segment that is not the last, or was made by a roll that failed, goes."""
-    last = log.segments[-1]
+    """An empty segment that is not the last goes: it was lost, or made by a roll that failed."""
     for segment in log.segments[:-1]:
         if not segment.size_bytes:
             log.discard(segment)
+
+
+def _drop_spurious(log: Log) -> None:
+    """So does an empty last one that was made by a roll that failed."""
+    last = log.segments[-1]
     if len(log.segments) > 1 and not last.size_bytes:
         header = reader.last_header(log.segments[-2])
         if header is not None and header.last_offset >= last.base_offset:
@@ -212,6 +221,8 @@ def _scan_tail(log: Log, opening: Opening) -> None:
         if not is_last and log.segments[at].base_offset <= opening.recovery_point:
             continue
         end_offset, cut = scan(segment, log.epochs)
+        if cut is None and not is_last and end_offset < log.segments[at].base_offset:
+            cut = Cut(segment.size_bytes, 0, "its last batches are missing")
         if cut is not None:
             _cut(log, segment, end_offset, cut, opening)
         elif not is_last:
