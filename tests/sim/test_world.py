@@ -5,15 +5,15 @@ import sys
 from ottla.sim.clock import EPOCH_MS
 from ottla.sim.content import CrashMode
 from ottla.sim.loop import START_S
-from ottla.sim.selftest import toy_log
+from ottla.sim.node_workload import whole_node
 from ottla.sim.streams import Streams
 from ottla.sim.workload import run_seed
 from ottla.sim.world import SimWorld
 
 DIGESTS = """
-from ottla.sim.selftest import toy_log
+from ottla.sim.node_workload import whole_node
 from ottla.sim.workload import run_seed
-print([run_seed(toy_log, seed, 0).digest for seed in (3, 4)])
+print([run_seed(whole_node, seed, 0).digest for seed in (3, 4)])
 """
 
 
@@ -29,16 +29,16 @@ def test_the_same_seed_gives_the_same_trace_under_any_hash_seed() -> None:
         for hash_seed in ("0", "4711")
     }
     assert len(told) == 1
-    here = [run_seed(toy_log, seed, 0).digest for seed in (3, 4)]
+    here = [run_seed(whole_node, seed, 0).digest for seed in (3, 4)]
     assert told == {f"{here}\n"}
     assert here[0] != here[1]
 
 
 def test_a_trace_can_be_followed() -> None:
     lines: list[str] = []
-    outcome = run_seed(toy_log, 1, 0, echo=lines.append)
+    outcome = run_seed(whole_node, 1, 0, echo=lines.append)
     assert outcome.event_count == len(lines) > 1_000
-    assert any("pwrite server#1 log/" in line for line in lines)
+    assert any("pwrite node#1 /d/" in line for line in lines)
 
 
 def test_streams_do_not_shift_one_another() -> None:

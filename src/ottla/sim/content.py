@@ -120,6 +120,13 @@ class Content:
         self._mapped_bytes = max(self._mapped_bytes, len(self.live))
         return memoryview(self._thawed()).toreadonly()
 
+    def unmap(self) -> None:
+        """Whoever mapped it is dead: its views show no later writes, and hold up no cut."""
+        if self._mapped_bytes:
+            self.live = bytearray(self.live)
+            self._shadows = []
+            self._mapped_bytes = 0
+
     def sync(self) -> None:
         self._write_back(len(self.pending))
 

@@ -24,12 +24,16 @@ class SimDisk:
         self.is_alive = True
         self._rng = rng
         self._trace = trace
+        self._mapped: dict[Content, None] = {}
 
     def die(self) -> None:
         self.is_alive = False
         held = [path for path, owner in self.drive.locks.items() if owner is self]
         for path in held:
             del self.drive.locks[path]
+        for content in self._mapped:
+            content.unmap()
+        self._mapped.clear()
 
     def _fault(self, operation: Operation, path: str, *numbers: int) -> Fault | None:
         self._alive(path)
@@ -170,6 +174,7 @@ class SimFile:
 
     def map(self) -> memoryview:
         self._begin("map")
+        self._disk._mapped[self._content] = None
         return self._content.view()
 
     def is_resident(self, position: int, length: int) -> bool:

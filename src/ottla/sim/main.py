@@ -8,10 +8,10 @@ import argparse
 import traceback
 from collections.abc import Sequence
 
-from ottla.sim.selftest import toy_log
+from ottla.sim.node_workload import whole_node
 from ottla.sim.workload import Outcome, Workload, run_seed
 
-WORKLOADS: dict[str, Workload] = {"toy": toy_log}
+WORKLOADS: dict[str, Workload] = {"node": whole_node}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,9 +2,13 @@
 
     kill        SIGKILL of the node; started again a moment later
     power cut   the same, and what was not durable is lost
+    stop        a clean stop, or one that is killed half way
     reset       a connection of the node breaks, wherever it was in a frame
     clog        nothing gets through between the node and one peer, in one direction or both
     slow disk   helper calls take up to a second
+    full disk   no room for a few bytes more, until space is made
+    bad sync    a sync fails, once, and the pages that it was to write are lost; the machine is
+                started again
     clock jump  the node's wall clock jumps by up to an hour, either way
 
 Each run draws which of them it uses (swarm testing: some faults hide others). At the end
@@ -13,38 +17,57 @@ everything heals, so that what comes after may ask for progress.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, Literal
 
+from ottla.sim.drive import SIZE_BYTES
+from ottla.sim.faults import Fault
+from ottla.sim.history import History
 from ottla.sim.offload import DELAY_S
-from ottla.sim.world import SimWorld
+from ottla.sim.server import Server
 
-Kind = Literal["kill", "power cut", "reset", "clog", "slow disk", "clock jump"]
-KINDS: Final[tuple[Kind, ...]] = (
+Kind = Literal[
     "kill",
     "power cut",
+    "stop",
     "reset",
     "clog",
     "slow disk",
+    "full disk",
+    "bad sync",
+    "clock jump",
+]
+KINDS: Final[tuple[Kind, ...]] = (
+    "kill",
+    "power cut",
+    "stop",
+    "reset",
+    "clog",
+    "slow disk",
+    "full disk",
+    "bad sync",
     "clock jump",
 )
 PAUSE_S: Final = (0.05, 1.0)
 LASTS_S: Final = (0.02, 1.5)
 SLOW_S: Final = (0.01, 1.0)
+STOP_S: Final = 60.0
+"""A stop that takes longer hangs."""
+NOTICED_S: Final = 0.05
+"""A failed sync is told by then: the longest helper call, and some."""
 HOUR_MS: Final = 3_600_000
 
 
 class Nemesis:
-    def __init__(
-        self, sim: SimWorld, host: str, peers: Sequence[str], start: Callable[[], None]
-    ) -> None:
-        """`start` boots the node on `host` again."""
-        self._sim = sim
-        self._host = host
+    def __init__(self, server: Server, history: History, peers: Sequence[str]) -> None:
+        self._sim = server.sim
+        self._server = server
+        self._history = history
         self._peers = peers
-        self._start = start
-        self._rng = sim.rng(f"nemesis {host}")
+        self._rng = self._sim.rng(f"nemesis {server.host}")
         self._clogged: list[tuple[str, str]] = []
+        self._bad_sync: Fault | None = None
+        self._offline_at: float | None = None
         self.kinds = [kind for kind in KINDS if self._rng.random() < 0.6] or list(KINDS)
         self.counts: Counter[str] = Counter()
 
@@ -55,37 +78,77 @@ class Nemesis:
             await asyncio.sleep(self._rng.uniform(*PAUSE_S))
             kind = self._rng.choice(self.kinds)
             self.counts[kind] += 1
-            self._make(kind)
+            self._sim.trace.note("nemesis", kind)
+            await self._make(kind)
             await asyncio.sleep(self._rng.uniform(*LASTS_S))
             self.heal()
 
-    def _make(self, kind: Kind) -> None:
-        sim, rng = self._sim, self._rng
+    async def _make(self, kind: Kind) -> None:
+        sim, rng, server = self._sim, self._rng, self._server
+        machine = sim.machine(server.host)
         if kind == "kill":
-            sim.kill(self._host)
+            server.kill()
         elif kind == "power cut":
-            sim.power_cut(self._host)
+            self._lose_power()
+        elif kind == "stop":
+            within_s = STOP_S if rng.random() < 0.6 else rng.uniform(0, 0.05)
+            await server.stop(within_s)
         elif kind == "reset":
-            mine = [one for one in sim.wires.connections if one.host == self._host]
+            mine = [one for one in sim.wires.connections if one.host == server.host]
             if mine:
                 sim.wires.reset(rng.choice(mine))
         elif kind == "clog":
-            peer = rng.choice(self._peers)
-            ways = [(self._host, peer), (peer, self._host)]
-            self._clogged = rng.choice([ways, ways[:1], ways[1:]])
-            for way in self._clogged:
-                sim.wires.clog(*way)
+            self._clog()
         elif kind == "slow disk":
-            sim.machine(self._host).offload.delay_s = SLOW_S
+            machine.offload.delay_s = SLOW_S
+        elif kind == "full disk":
+            machine.drive.size_bytes = machine.drive.used_bytes() + rng.randrange(3_000)
+        elif kind == "bad sync":
+            part = rng.choice(["", ".log", "checkpoint"])
+            fault = Fault("sync", path_part=part, loses_pending=True)
+            self._bad_sync = machine.disk.faults.plan(fault)
+            await self._until_hit(fault)
         else:
-            sim.machine(self._host).clock.jump(rng.randrange(-HOUR_MS, HOUR_MS))
+            machine.clock.jump(rng.randrange(-HOUR_MS, HOUR_MS))
+
+    async def _until_hit(self, fault: Fault) -> None:
+        """Wait for a sync to fail, and then so long that the node must know of it."""
+        for _ in range(20):
+            if fault.hits:
+                await asyncio.sleep(NOTICED_S)
+                self._offline_at = self._sim.loop.time()
+                return
+            await asyncio.sleep(0.05)
+
+    def _lose_power(self) -> None:
+        self._history.power_losses.append(self._sim.loop.time())
+        self._server.power_cut()
+
+    def _clog(self) -> None:
+        peer = self._rng.choice(self._peers)
+        ways = [(self._server.host, peer), (peer, self._server.host)]
+        self._clogged = self._rng.choice([ways, ways[:1], ways[1:]])
+        for way in self._clogged:
+            self._sim.wires.clog(*way)
 
     def heal(self) -> None:
+        server = self._server
         for way in self._clogged:
             self._sim.wires.unclog(*way)
         self._clogged = []
-        machine = self._sim.machine(self._host)
-        if machine.is_up:
+        machine = self._sim.machine(server.host)
+        machine.drive.size_bytes = SIZE_BYTES
+        if self._bad_sync is not None:
+            if self._bad_sync.hits:
+                now = self._sim.loop.time()
+                self._history.offline.append((self._offline_at or now, now))
+                self._lose_power()
+            self._offline_at = None
+            self._bad_sync.times = 0
+            self._bad_sync = None
+        if server.is_up and server.start_error is not None:
+            server.kill()
+        if server.is_up:
             machine.offload.delay_s = DELAY_S
         else:
-            self._start()
+            server.start()

@@ -1,0 +1,175 @@
+"""A run over a whole node: clients, faults, and what must hold afterwards.
+
+    make the topics → clients work while the nemesis works → everything heals → the clients end →
+    each partition takes one more batch (progress) → all of it is read → the history is checked →
+    the images that a camera took are recovered and checked
+
+Beside it a watch looks into the node itself (`watch`): log start <= high watermark <= flushed end
+<= log end of every partition, at many moments.
+"""
+
+import asyncio
+from typing import Any, Final
+
+from ottla.sim.admin import Admin
+from ottla.sim.checkers import check_history
+from ottla.sim.client import SimClient
+from ottla.sim.consumer import Reader
+from ottla.sim.history import Fate, Found, History, Key, Topic
+from ottla.sim.images import Camera
+from ottla.sim.logbook import Logbook
+from ottla.sim.nemesis import Nemesis
+from ottla.sim.postmortem import Book, Promised, examine
+from ottla.sim.producer import Producer
+from ottla.sim.server import PORT, Server
+from ottla.sim.workload import Report, Violation
+from ottla.sim.world import SimWorld
+
+HOST: Final = "node"
+SETTINGS: Final = {
+    "log.retention.check.interval.ms": "700",
+    "log.flush.offset.checkpoint.interval.ms": "900",
+    "log.message.timestamp.after.max.ms": str(1 << 62),
+    "producer.id.expiration.ms": str((1 << 31) - 1),
+}
+RUN_S: Final = 15.0
+END_S: Final = 600.0
+"""Virtual time in which all must have come to an end after the faults have."""
+PRODUCERS: Final = ((-1, True), (-1, True), (-1, False), (1, True), (1, False))
+"""acks and idempotence of each."""
+FOLLOWERS: Final = 2
+WATCH_S: Final = 0.03
+IMAGES: Final = 20
+
+
+class Run:
+    def __init__(self, sim: SimWorld, image_count: int) -> None:
+        self.sim = sim
+        self.history = History()
+        self.camera = Camera(sim.rng("camera"), self._promised, count=image_count)
+        self.server = Server(sim, HOST, SETTINGS, on_boot=self.camera.watch)
+        self.peers: list[str] = []
+        self.producers = [
+            self._producer(number, acks, is_idempotent)
+            for number, (acks, is_idempotent) in enumerate(PRODUCERS, 1)
+        ]
+        self.followers = [self._reader("follower", number) for number in range(FOLLOWERS)]
+        self.jumper = self._reader("jumper", 0)
+        self.last_reader = self._reader("last", 0)
+        self.admin = Admin(self._client("admin"), self.history, sim.rng("admin"), self._boot)
+
+    def _promised(self) -> Promised:
+        return Promised(self.history.promises(), self.server.metadata())
+
+    # ---- who takes part
+
+    def _client(self, host: str) -> SimClient:
+        self.peers.append(host)
+        return SimClient(self.sim.boot(host), HOST, PORT, host)
+
+    def _boot(self) -> int:
+        return self.sim.machine(HOST).boot_count
+
+    def _reader(self, role: str, number: int) -> Reader:
+        host = f"{role}-{number}"
+        return Reader(self._client(host), self.history, self.sim.rng(host), host, self._boot)
+
+    def _producer(self, number: int, acks: int, is_idempotent: bool) -> Producer:
+        host = f"producer-{number}"
+        client = self._client(host)
+        return Producer(
+            self.sim.machine(host).clock,
+            client,
+            self.history,
+            self.sim.rng(host),
+            number=number,
+            acks=acks,
+            is_idempotent=is_idempotent,
+        )
+
+    # ---- the run
+
+    async def play(self) -> Nemesis:
+        self.server.start()
+        await self._within(self.admin.make_all(), "topics")
+        lasting = [topic for topic in self.history.topics if not topic.is_fleeting]
+        until = self.sim.loop.time() + RUN_S
+        work = [
+            *(producer.run(lasting, until) for producer in self.producers),
+            *(follower.follow(lasting, until) for follower in self.followers),
+            self.jumper.jump(until),
+            self.admin.run(until),
+        ]
+        tasks = [asyncio.get_running_loop().create_task(each) for each in work]
+        watch = asyncio.get_running_loop().create_task(self._watch())
+        nemesis = Nemesis(self.server, self.history, self.peers)
+        await nemesis.run(RUN_S)
+        await self._within(asyncio.gather(*tasks), "clients to end")
+        await self._progress(lasting)
+        for topic in self.history.alive():
+            for key in topic.partitions:
+                await self._within(self._read_all(topic, key), f"{topic.name}-{key[1]} to be read")
+        watch.cancel()
+        return nemesis
+
+    async def _within(self, waiting: Any, what: str) -> None:
+        try:
+            await asyncio.wait_for(waiting, END_S)
+        except TimeoutError:
+            raise Violation("no-progress", f"waited {END_S} s for {what}") from None
+
+    async def _progress(self, topics: list[Topic]) -> None:
+        for topic in topics:
+            for _ in range(3):
+                if await self.producers[0].round(topic):
+                    break
+            else:
+                raise Violation("no-progress", f"{topic.name} takes no batch")
+
+    async def _read_all(self, topic: Topic, key: Key) -> None:
+        reader, history = self.last_reader, self.history
+        start, end = await reader.bounds(topic, key)
+        while start is None or end is None:
+            await asyncio.sleep(0.1)
+            start, end = await reader.bounds(topic, key)
+        first = len(history.polls)
+        reader.positions[key] = start
+        while reader.positions[key] < end:
+            await reader.poll(topic, [key], follows=False)
+        found: list[Found] = []
+        for poll in history.polls[first:]:
+            found += poll.records
+        history.final[key], history.final_start[key] = found, start
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            node = self.server.node
+            for partition in node.services.replicas if node is not None else ():
+                log, mark = partition.log, partition.high_watermark
+                flushed = log.flushed_end_offset if partition.settings.flush_on_ack else mark
+                if not log.log_start_offset <= mark <= flushed <= log.log_end_offset:
+                    where = f"{partition.topic}-{partition.index}"
+                    told = f"{log.log_start_offset} {mark} {flushed} {log.log_end_offset}"
+                    raise Violation("bounds", f"{where}: {told}")
+
+
+async def whole_node(sim: SimWorld, power_cuts: int) -> Report:
+    run = Run(sim, max(IMAGES, power_cuts))
+    with Logbook(sim.trace) as logbook:
+        nemesis = await run.play()
+        if run.server.is_up:
+            run.server.kill()
+        if logbook.unforeseen:
+            raise logbook.unforeseen[0]
+        for violation in check_history(run.history):
+            raise violation
+        book = Book(run.history)
+        for shot in run.camera.develop():
+            examine(sim, run.history, book, shot)
+    sends = run.history.sends
+    return Report(
+        power_cuts=len(run.camera.shots) + nemesis.counts["power cut"],
+        operations=len(sends) + len(run.history.polls),
+        acknowledged=sum(send.fate is Fate.OK for send in sends),
+    )
