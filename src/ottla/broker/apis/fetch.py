@@ -125,31 +125,26 @@ class FetchAttempt(Parked):
         try:
             partition = self._services.replicas.leader_of(one.topic, one.index)
             partition.check_leader_epoch(one.current_leader_epoch)
-            records = partition.read(
-                one.fetch_offset, min(one.max_bytes, room), at_least_one=at_least_one
-            )
+            diverging = None
+            if one.last_fetched_epoch >= 0:
+                diverging = divergence(partition, one.last_fetched_epoch, one.fetch_offset)
+            records = None
+            if diverging is None:
+                records = partition.read(
+                    one.fetch_offset, min(one.max_bytes, room), at_least_one=at_least_one
+                )
         except KafkaError as error:
             return PartitionData(
                 partition_index=one.index, error_code=error.code, high_watermark=-1, records=b""
             )
-        data = PartitionData(
+        return PartitionData(
             partition_index=one.index,
             high_watermark=partition.high_watermark,
             last_stable_offset=partition.last_stable_offset,
             log_start_offset=partition.log.log_start_offset,
+            diverging_epoch=diverging,
             records=b"" if records is None else records,
         )
-        if one.last_fetched_epoch >= 0:
-            self._check_divergence(partition, one, data)
-        return data
-
-    @staticmethod
-    def _check_divergence(partition: Partition, one: Wanted, data: PartitionData) -> None:
-        """KIP-595: the fetcher's last epoch ended earlier here than where it wants to go on."""
-        epoch, end_offset = partition.log.epoch_end(one.last_fetched_epoch)
-        if epoch < one.last_fetched_epoch or end_offset < one.fetch_offset:
-            data.diverging_epoch = EpochEndOffset(epoch=epoch, end_offset=end_offset)
-            data.records = b""
 
     def _response(self, rows: list[Row]) -> FetchResponse:
         session = self._session
@@ -178,6 +173,7 @@ class FetchAttempt(Parked):
                 self._full
                 or data.records
                 or data.error_code
+                or data.diverging_epoch is not None
                 or high_watermark != one.high_watermark
                 or log_start_offset != one.log_start_offset
             ):
@@ -242,6 +238,16 @@ class FetchAttempt(Parked):
         for partition in self._waited_on:
             partition.stop_waiting_for_data(self)
         self._waited_on.clear()
+
+
+def divergence(partition: Partition, last_epoch: int, offset: int) -> EpochEndOffset | None:
+    """KIP-595: where the epoch that a reader read last ended here, if it is past that already."""
+    epoch, end_offset = partition.log.epoch_end(last_epoch)
+    if epoch < 0 or offset < partition.log.log_start_offset:
+        raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
+    if epoch == last_epoch and offset <= end_offset:
+        return None
+    return EpochEndOffset(epoch=epoch, end_offset=end_offset)
 
 
 def wanted_of(request: FetchRequest, by_id: bool) -> list[Wanted]:
