@@ -342,6 +342,7 @@ class Kcat:
         seen: list[Seen] = []
         for index, offset in starts.items():
             wanted = ["-C", "-q", "-e", "-t", topic, "-p", str(index), "-o", str(offset)]
+            wanted += ["-X", "fetch.wait.max.ms=50"]
             output = run_kcat(bootstrap, *wanted, "-f", KCAT_FORMAT)
             seen += _parse_kcat(index, output)
         return seen
