@@ -10,6 +10,9 @@ Not known are the topics' configs, which Kafka keeps elsewhere. Kafka's defaults
 that deletes records, so a topic is adopted with nothing deleted by time or size; who wants less
 alters it. Producer ids start far behind the highest that any log remembers: an id that was given
 to a producer of the former broker must not be given again.
+
+The other broker may have the directory again in between. What it appended is served; the leader
+epochs that it did that under are taken over, so that no epoch goes back here either.
 """
 
 import logging
@@ -20,6 +23,7 @@ from ottla.base.ids import Uuid
 from ottla.base.world import Rng
 from ottla.metadata.cluster import random_id
 from ottla.metadata.controller import Controller
+from ottla.metadata.image import ClusterImage
 from ottla.storage.log_dir import LogDir
 
 logger = logging.getLogger(__name__)
@@ -50,6 +54,17 @@ async def adopt(controller: Controller, log_dirs: Sequence[LogDir], rng: Rng) ->
         logger.info("adopted topic %s with %d partition(s)", topic, count)
         await controller.adopt_topic(topic, topic_id, epochs, CONFIGS.get(topic, KEEP_ALL))
     await controller.finish_adoption(_next_producer_id(log_dirs))
+
+
+async def catch_up(controller: Controller, image: ClusterImage, log_dirs: Sequence[LogDir]) -> None:
+    """Take over the leader epochs of logs that are ahead of the image."""
+    for log_dir in log_dirs:
+        for (name, index), log in log_dir.logs.items():
+            topic = image.topics[name]
+            if log_dir.topic_ids.get(log.topic_partition) != topic.id:
+                continue
+            if index < len(topic.partitions):
+                await controller.raise_leader_epoch(topic.id, index, log.epochs.latest)
 
 
 def _topics(log_dirs: Sequence[LogDir]) -> dict[str, dict[int, tuple[Uuid | None, int]]]:

@@ -20,7 +20,7 @@ from ottla.base.listeners import Listener
 from ottla.base.options import BrokerLayers, effective_broker, effective_topic
 from ottla.base.world import Connection, ListenCaps, World
 from ottla.base.world import Listener as OpenListener
-from ottla.broker.adoption import adopt
+from ottla.broker.adoption import adopt, catch_up
 from ottla.broker.context import Services
 from ottla.broker.pipeline import Session
 from ottla.broker.producer_ids import ProducerIds
@@ -224,6 +224,8 @@ class Node:
             log_dir.open_logs(config_of)
         if is_adopting:
             await adopt(controller, log_dirs, self.world.rng)
+        else:
+            await catch_up(controller, image, log_dirs)
 
     def _layers(self, image: ClusterImage) -> BrokerLayers:
         """What is set of this node's options."""

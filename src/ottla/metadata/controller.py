@@ -221,6 +221,23 @@ class Controller:
         topic = TopicImage(name, topic_id, partitions, configs, NO_REVISION)
         await self._commit([Compare(keys.topic_key(name), NO_REVISION)], _puts(topic, 0))
 
+    async def raise_leader_epoch(self, topic_id: Uuid, index: int, epoch: int) -> None:
+        """A partition's log was written under a later epoch than the store knows of: take that."""
+        key = keys.partition_key(topic_id, index)
+        while True:
+            partition = self._metadata.image.topics_by_id[topic_id].partitions[index]
+            if partition.leader_epoch >= epoch:
+                return
+            raised = replace(
+                partition,
+                leader_epoch=LeaderEpoch(epoch),
+                partition_epoch=partition.partition_epoch + 1,
+            )
+            if await self._commit(
+                [Compare(key, partition.mod_revision)], [Put(key, raised.value())]
+            ):
+                return
+
     async def finish_adoption(self, next_producer_id: int) -> None:
         """No topic is adopted after this; producer ids start at `next_producer_id`."""
         compares = [Compare(key, NO_REVISION) for key in (keys.ADOPTED, keys.PRODUCER_IDS)]

@@ -1,0 +1,137 @@
+"""Apache Kafka itself, one KRaft node over a directory: a peer that wrote data before us.
+
+Its log directory is `home/logs`. It takes some seconds to start; the ports stay the same over
+its starts.
+"""
+
+import contextlib
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import confluent_kafka as rd
+from confluent_kafka.admin import AdminClient
+
+from tests.tools.kafka_jars import require_classpath
+
+CLUSTER_ID: Final = "AAAAAAAAAAAAAAAAAAAAAQ"
+NODE_ID: Final = 7
+START_TIMEOUT_S: Final = 90
+STOP_TIMEOUT_S: Final = 60
+
+
+class KafkaBroker:
+    def __init__(self, home: Path, settings: Mapping[str, str] | None = None) -> None:
+        self.home = home
+        self.logs = home / "logs"
+        self.settings = dict(settings or {})
+        self.port, self._controller_port = free_ports(2)
+        self.process: subprocess.Popen[bytes] | None = None
+        self._said_before = 0
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> "KafkaBroker":
+        self.home.mkdir(parents=True, exist_ok=True)
+        properties = self.home / "server.properties"
+        properties.write_text("".join(f"{key}={text}\n" for key, text in self._texts().items()))
+        if not self.logs.exists():
+            words = ("format", "-t", CLUSTER_ID, "-c", str(properties))
+            self._run("kafka.tools.StorageTool", *words)
+        with self._log.open("ab") as log:
+            self._said_before = self._log.stat().st_size
+            self.process = subprocess.Popen(
+                java("kafka.Kafka", str(properties), level="info"), stdout=log, stderr=log
+            )
+        self._wait_ready()
+        return self
+
+    @property
+    def _log(self) -> Path:
+        return self.home / "kafka.log"
+
+    def said(self) -> str:
+        """What it logged since its last start."""
+        return self._log.read_bytes()[self._said_before :].decode(errors="replace")
+
+    def _texts(self) -> dict[str, str]:
+        controller = f"127.0.0.1:{self._controller_port}"
+        return {
+            "process.roles": "broker,controller",
+            "node.id": str(NODE_ID),
+            "controller.quorum.voters": f"{NODE_ID}@{controller}",
+            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{controller}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "log.dirs": str(self.logs),
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "3",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "transaction.state.log.num.partitions": "3",
+            "group.initial.rebalance.delay.ms": "0",
+            **self.settings,
+        }
+
+    def _run(self, main: str, *words: str) -> None:
+        done = subprocess.run(java(main, *words), capture_output=True, text=True, timeout=60)
+        if done.returncode:
+            raise RuntimeError(f"{main}: {done.stdout}{done.stderr}")
+
+    def _wait_ready(self) -> None:
+        assert self.process is not None
+        deadline = time.monotonic() + START_TIMEOUT_S
+        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        while True:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"Kafka did not start: {self.said()[-2_000:]}")
+            with contextlib.suppress(rd.KafkaException):
+                found = admin.list_topics(timeout=1)
+                partitions = [
+                    each for topic in found.topics.values() for each in topic.partitions.values()
+                ]
+                if found.brokers and all(each.leader == NODE_ID for each in partitions):
+                    return
+
+    def stop(self) -> None:
+        process, self.process = self.process, None
+        if process is not None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(STOP_TIMEOUT_S)
+
+
+def java(main: str, *words: str, level: str = "warn") -> list[str]:
+    return [
+        "java",
+        "-Xmx384m",
+        f"-Dorg.slf4j.simpleLogger.defaultLogLevel={level}",
+        "-cp",
+        require_classpath(),
+        main,
+        *words,
+    ]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody has right now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@contextlib.contextmanager
+def kafka_broker(home: Path, settings: Mapping[str, str] | None = None) -> Iterator[KafkaBroker]:
+    broker = KafkaBroker(home, settings)
+    try:
+        yield broker.start()
+    finally:
+        broker.stop()
