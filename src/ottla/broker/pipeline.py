@@ -74,12 +74,12 @@ class Session:
         "_connection",
         "_ending",
         "_forget",
-        "_frame_cap",
         "_paused",
         "_replies",
         "_services",
         "_stop_node",
         "_task",
+        "frame_cap",
     )
 
     def __init__(
@@ -92,7 +92,8 @@ class Session:
     ) -> None:
         """Nothing is read before `serve`. `forget` is told when the connection is gone."""
         self._connection = connection
-        self._frame_cap = frame_cap
+        self.frame_cap = frame_cap
+        """Largest frame at this stage: what authenticates the peer raises it."""
         self._stop_node = stop_node
         self._forget = forget
         self._services: Services
@@ -125,7 +126,7 @@ class Session:
         at, end = 0, len(data)
         while end - at >= 4 and not self._paused:
             (size,) = _SIZE.unpack_from(data, at)
-            if not limits.FRAME_MIN_BYTES <= size <= self._frame_cap:
+            if not limits.FRAME_MIN_BYTES <= size <= self.frame_cap:
                 self._refuse(f"frame of {size} bytes")
                 break
             stop = at + 4 + size
