@@ -7,9 +7,10 @@
     (id, n)   otherwise      lost or repeated request         INVALID_FETCH_SESSION_EPOCH
     unknown id               evicted, or another node's       FETCH_SESSION_ID_NOT_FOUND
 
-Slots are bounded; a session idle for `EVICTION_MS` makes room for a new one, the longest idle
-first. A partition that was answered goes to the end of its session's order, so that a byte limit
-starves none.
+Slots are bounded, and so are the partitions of all sessions together: past either a full fetch
+gets no session, and one that grows is ended (its client starts anew). A session idle for
+`EVICTION_MS` makes room for a new one, the longest idle first. A partition that was answered goes
+to the end of its session's order, so that a byte limit starves none.
 """
 
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ FINAL_EPOCH: Final = -1
 INITIAL_EPOCH: Final = 0
 MAX_EPOCH: Final = 2**31 - 1
 PARTITIONS_PER_SESSION: Final = 100_000
+PARTITIONS_OF_ALL: Final = 1_000_000
 
 Key = tuple[str | bytes, int]
 """Topic name or topic id, and partition."""
@@ -62,9 +64,12 @@ class Wanted:
 
 
 class FetchSession:
-    __slots__ = ("epoch", "id", "last_used_ms", "partitions", "uses_ids")
+    __slots__ = ("_sessions", "epoch", "id", "last_used_ms", "partitions", "uses_ids")
 
-    def __init__(self, session_id: int, uses_ids: bool, now_ms: float) -> None:
+    def __init__(
+        self, sessions: "FetchSessions", session_id: int, uses_ids: bool, now_ms: float
+    ) -> None:
+        self._sessions = sessions
         self.id = session_id
         self.uses_ids = uses_ids
         self.epoch = 1
@@ -73,6 +78,17 @@ class FetchSession:
         self.partitions: dict[Key, Wanted] = {}
 
     def update(self, wanted: Iterable[Wanted], forgotten: Iterable[Key]) -> None:
+        before = len(self.partitions)
+        try:
+            self._update(wanted, forgotten)
+        finally:
+            grown = len(self.partitions) - before
+            self._sessions.partition_count += grown
+        if before and grown > 0 and self._sessions.partition_count > PARTITIONS_OF_ALL:
+            self._sessions.close(self.id)
+            raise KafkaError(ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
+
+    def _update(self, wanted: Iterable[Wanted], forgotten: Iterable[Key]) -> None:
         for one in wanted:
             key = (one.topic, one.index)
             known = self.partitions.get(key)
@@ -101,6 +117,8 @@ class FetchSessions:
         self._slots = slots
         self._clock = clock
         self._rng = rng
+        self.partition_count = 0
+        """Over all sessions."""
         self._sessions: dict[int, FetchSession] = {}
         """By id, the longest idle first."""
 
@@ -110,15 +128,15 @@ class FetchSessions:
     def open(self, uses_ids: bool) -> FetchSession | None:
         """A new session; None where every slot is taken by one that is in use."""
         now_ms = self._now_ms()
-        if len(self._sessions) >= self._slots:
+        if len(self._sessions) >= self._slots or self.partition_count >= PARTITIONS_OF_ALL:
             oldest = next(iter(self._sessions.values()), None)
             if oldest is None or now_ms - oldest.last_used_ms < EVICTION_MS:
                 return None
-            del self._sessions[oldest.id]
+            self.close(oldest.id)
         session_id = self._rng.randrange(1, 2**31)
         while session_id in self._sessions:
             session_id = self._rng.randrange(1, 2**31)
-        session = FetchSession(session_id, uses_ids, now_ms)
+        session = FetchSession(self, session_id, uses_ids, now_ms)
         self._sessions[session_id] = session
         return session
 
@@ -137,7 +155,9 @@ class FetchSessions:
         return session
 
     def close(self, session_id: int) -> None:
-        self._sessions.pop(session_id, None)
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            self.partition_count -= len(session.partitions)
 
     def _now_ms(self) -> float:
         return self._clock.monotonic() * 1000

@@ -7,6 +7,8 @@ its deadline does.
 Deadlines lie in buckets of `TICK_S`: putting one in and taking it out is a dict operation, and
 the loop holds one timer for all of them. A timer per request, or a heap that keeps finished
 requests until their time comes, costs 30 s of finished requests under load.
+A bucket that was emptied early stays until its time, or until half of the buckets are empty: a
+client chooses its deadlines, and could have one made for every 10 ms of the next 24 days.
 """
 
 import asyncio
@@ -16,6 +18,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 TICK_S: Final = 0.01
+SWEEP_BUCKETS: Final = 1_000
+"""Fewer buckets than this are not swept."""
 
 
 class Parked:
@@ -46,6 +50,7 @@ class Deadlines:
         self._loop = loop
         self._buckets: dict[int, dict[Parked, None]] = {}
         self._order: list[int] = []
+        self._sweep_at = SWEEP_BUCKETS
         self._timer: asyncio.TimerHandle | None = None
         self._timer_bucket = -1
 
@@ -54,6 +59,8 @@ class Deadlines:
         number = math.ceil(deadline / TICK_S)
         bucket = self._buckets.get(number)
         if bucket is None:
+            if len(self._order) >= self._sweep_at:
+                self._sweep()
             bucket = self._buckets[number] = {}
             heapq.heappush(self._order, number)
             if self._timer is None or number < self._timer_bucket:
@@ -72,6 +79,12 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _sweep(self) -> None:
+        """Drop the buckets that are empty."""
+        self._buckets = {number: bucket for number, bucket in self._buckets.items() if bucket}
+        self._order = sorted(self._buckets)
+        self._sweep_at = max(SWEEP_BUCKETS, 2 * len(self._order))
 
     def _arm(self, number: int) -> None:
         if self._timer is not None:
