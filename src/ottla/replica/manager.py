@@ -6,13 +6,16 @@ left where they are, unserved: the image being short of a topic is no reason to 
 
 Flushing. An append marks its log dirty; what became dirty in one turn of the loop is handed to
 the flusher of its directory once, at the end of the turn. After a round the high watermarks
-move, and with them whoever waits. A directory whose disk fails goes offline alone.
+move, and with them whoever waits. A directory whose disk fails goes offline alone; one that is
+full refuses what needs room, goes on serving reads, and takes more when there is room again.
 """
 
 import asyncio
+import errno
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Final
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import TopicPartition
@@ -27,6 +30,8 @@ from ottla.storage.log import Log
 from ottla.storage.log_dir import LogDir
 
 logger = logging.getLogger(__name__)
+
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Directory:
@@ -95,6 +100,14 @@ class Directory:
             partition.log.topic_partition: partition.high_watermark
             for partition in self._partitions.values()
         }
+
+    def failed(self, error: OSError) -> None:
+        """Something in the background could not be done. A full disk is waited out: what was
+        there stands. Whatever else takes the directory offline."""
+        if error.errno in FULL:
+            logger.warning("log directory %s: %s", self.log_dir.path, error)
+        else:
+            self.go_offline(error)
 
     def go_offline(self, error: OSError) -> None:
         """Its disk failed: nothing in it is served until the next start."""
@@ -238,20 +251,22 @@ class ReplicaManager:
                 for partition in list(directory):
                     partition.log.delete_old_segments(now_ms, partition.high_watermark)
             except OSError as error:
-                directory.go_offline(error)
+                directory.failed(error)
 
     def write_checkpoints(self) -> None:
         for directory in self.directories:
             if not directory.log_dir.is_offline:
                 self.checkpoint(directory)
 
-    def checkpoint(self, directory: Directory, then: Callable[[], None] = lambda: None) -> None:
-        """Make a directory's offsets durable, then call back."""
+    def checkpoint(
+        self, directory: Directory, then: Callable[[OSError | None], None] = lambda _: None
+    ) -> None:
+        """Make a directory's offsets durable, then call back, with the error if that failed."""
 
         def done(error: OSError | None) -> None:
             if error is not None:
-                directory.go_offline(error)
-            then()
+                directory.failed(error)
+            then(error)
 
         directory.log_dir.write_checkpoints(directory.high_watermarks(), self._world.offload, done)
 

@@ -10,6 +10,7 @@ reached ends the search. Waiters for data (parked fetches) are told of every adv
 by themselves.
 """
 
+import logging
 from collections import deque
 from typing import Final, Protocol
 
@@ -20,6 +21,8 @@ from ottla.base.world import FileRange
 from ottla.records.compression import CODEC_NUMBERS
 from ottla.records.validation import BatchRules, check_produced
 from ottla.storage.log import AppendInfo, Log, ReadHint
+
+logger = logging.getLogger(__name__)
 
 HINT_COUNT: Final = 8
 """Sequential readers whose place is remembered, by the offset they will ask for next."""
@@ -103,12 +106,16 @@ class Partition:
         if acks_all and self.settings.min_insync_replicas > IN_SYNC_COUNT:
             raise KafkaError(ErrorCode.NOT_ENOUGH_REPLICAS)
         checked = check_produced(records, self.rules, now_ms, zstd_allowed=version >= 7)
-        info = self.log.append(
-            memoryview(checked.records),
-            checked.batches,
-            leader_epoch=self.leader_epoch,
-            now_ms=now_ms,
-        )
+        try:
+            info = self.log.append(
+                memoryview(checked.records),
+                checked.batches,
+                leader_epoch=self.leader_epoch,
+                now_ms=now_ms,
+            )
+        except OSError as error:
+            logger.warning("%s-%d: append refused: %s", self.topic, self.index, error)
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, error.strerror or "") from error
         log = self.log
         settings = self.settings
         if settings.flush_on_ack:

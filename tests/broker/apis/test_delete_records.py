@@ -127,6 +127,27 @@ def test_what_could_not_be_saved_is_not_said_to_be_gone(on_node, monkeypatch):
     on_node(test)
 
 
+def test_a_full_disk_is_waited_out(on_node, monkeypatch):
+    async def test(node):
+        await node.topic("a")
+        await node.produce("a", 5)
+        (directory,) = node.services.replicas.directories
+
+        def fail(_, high_watermarks, offload, done):
+            node.services.loop.call_soon(done, OSError(28, "No space left on device"))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(type(directory.log_dir), "write_checkpoints", fail)
+            for _ in range(2):
+                answer = await node.ask(delete(("a", [(0, 3)])))
+                assert rows(answer) == [("a", 0, -1, ErrorCode.KAFKA_STORAGE_ERROR)]
+        assert not directory.log_dir.is_offline
+        answer = await node.ask(delete(("a", [(0, 3)])))
+        assert rows(answer) == [("a", 0, 3, 0)]
+
+    on_node(test)
+
+
 def test_a_crash_right_after_the_answer_brings_nothing_back(on_node, tmp_path):
     crashed = tmp_path / "crashed"
 

@@ -58,9 +58,9 @@ def _answer(
         if topic in INTERNAL_TOPICS:
             raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION)
         partition = services.replicas.leader_of(topic, index)
-        start_before = partition.log.log_start_offset
         row.low_watermark = _advance(partition, offset)
-        if row.low_watermark > start_before:
+        # Also where it stood there already: an earlier request may not have made it durable.
+        if row.low_watermark > 0:
             moved.append((partition, row))
     except KafkaError as error:
         row.error_code = error.code
@@ -81,19 +81,20 @@ def _advance(partition: Partition, offset: int) -> int:
 
 async def _save(services: Services, moved: Moved) -> None:
     """Make the new starts durable. Where that fails nobody is told that records are gone."""
-    logs = {partition.log for partition, _ in moved}
     replicas = services.replicas
     for directory in replicas.directories:
-        if logs.isdisjoint(directory.log_dir.logs.values()):
+        logs = directory.log_dir.logs.values()
+        rows = [row for partition, row in moved if partition.log in logs]
+        if not rows:
             continue
-        saved: asyncio.Future[None] = services.loop.create_future()
+        saved: asyncio.Future[OSError | None] = services.loop.create_future()
         replicas.checkpoint(directory, partial(_finish, saved))
-        await saved
-    for partition, row in moved:
-        if partition.refusal:
-            row.error_code, row.low_watermark = partition.refusal, NO_LOW_WATERMARK
+        if await saved is not None:
+            for row in rows:
+                row.error_code = ErrorCode.KAFKA_STORAGE_ERROR
+                row.low_watermark = NO_LOW_WATERMARK
 
 
-def _finish(saved: "asyncio.Future[None]") -> None:
+def _finish(saved: "asyncio.Future[OSError | None]", error: OSError | None) -> None:
     if not saved.done():
-        saved.set_result(None)
+        saved.set_result(error)
