@@ -18,6 +18,7 @@ from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.option import LONG_MAX
 from ottla.base.topic_options import TopicSettings
 from ottla.base.world import FileRange
+from ottla.records.batch import TRANSACTIONAL
 from ottla.records.compression import CODEC_NUMBERS
 from ottla.records.validation import BatchRules, check_produced
 from ottla.storage.log import AppendInfo, Log, ReadHint
@@ -106,6 +107,8 @@ class Partition:
         if acks_all and self.settings.min_insync_replicas > IN_SYNC_COUNT:
             raise KafkaError(ErrorCode.NOT_ENOUGH_REPLICAS)
         checked = check_produced(records, self.rules, now_ms, zstd_allowed=version >= 7)
+        if checked.batches[0][5] & TRANSACTIONAL:
+            raise KafkaError(ErrorCode.INVALID_TXN_STATE, "there are no transactions yet")
         try:
             info = self.log.append(
                 memoryview(checked.records),

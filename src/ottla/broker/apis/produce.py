@@ -5,6 +5,7 @@ written. acks=1: answered at once. acks=all: parked until the high watermark, th
 end of the in-sync replicas, has passed the last record; after `timeout_ms` REQUEST_TIMED_OUT,
 though the records stay. acks=0: no reply; an error closes the connection, which is the only way
 to tell. A duplicate of an idempotent producer gets the offset of the original, once it is safe.
+A batch of a transaction is INVALID_TXN_STATE: nobody coordinates transactions yet.
 Versions. 3 is the floor (record batches v2), 7 allows zstd, 8 adds record errors, 9 is flexible,
 13 names topics by id (KIP-516).
 """
@@ -76,7 +77,7 @@ def _answer(
         answer = PartitionProduceResponse(
             index=data.index,
             base_offset=info.first_offset,
-            log_append_time_ms=now_ms if partition.rules.log_append_time else -1,
+            log_append_time_ms=info.max_timestamp if partition.rules.log_append_time else -1,
             log_start_offset=info.log_start_offset,
         )
         end_offset = info.last_offset + 1
