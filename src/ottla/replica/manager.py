@@ -189,6 +189,8 @@ class ReplicaManager:
             log = directory.log_dir.create(topic_partition, topic.id, config)
         except (KafkaError, OSError) as error:
             logger.error("%s is not served: %s", topic_partition, error)
+            if isinstance(error, OSError):
+                directory.failed(error)
             for key in (topic.name, topic.id):
                 self._unserved[key, partition.index] = None
             return
