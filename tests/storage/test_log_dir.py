@@ -298,6 +298,37 @@ def test_checkpoints_are_written_one_after_another(disk: MemoryDisk) -> None:
     assert isinstance(outcomes[-1], OSError)
 
 
+@pytest.mark.parametrize("steps", range(4))
+def test_a_namesake_meets_no_lines_however_far_a_checkpoint_is(
+    disk: MemoryDisk, steps: int
+) -> None:
+    """Found by the simulation: a helper thread wrote the old lines after they were forgotten."""
+    offload = InlineOffload()
+    outcomes: list[OSError | None] = []
+    log_dir = open_dir(disk)
+    append(log_dir.create(ORDERS, TOPIC_ID, TINY), batch_of(5))
+    flush_now(disk, [log_dir.logs[ORDERS]])
+    log_dir.write_checkpoints({ORDERS: 5}, offload, outcomes.append)
+    if steps == 3:  # a second one, which does not speak of it, is not there yet
+        offload.run()
+        log_dir.delete(ORDERS)
+        log_dir.write_checkpoints({}, offload, outcomes.append)
+    else:
+        for _ in range(steps):
+            offload.waiting.pop(0)()
+        log_dir.delete(ORDERS)
+    log_dir.create(ORDERS, Uuid(b"another topic id"), TINY)
+    for _ in range(4):
+        died = disk.copy()
+        assert not open_dir(died).offline_logs
+        assert open_dir(died.copy()).logs[ORDERS].log_end_offset == 0
+        if offload.waiting:
+            offload.waiting.pop(0)()
+    assert outcomes
+    assert outcomes == [None] * len(outcomes)
+    assert b"orders 0 5" not in disk.files["data/recovery-point-offset-checkpoint"]
+
+
 def test_a_thousand_logs_are_small(disk: MemoryDisk) -> None:
     import tracemalloc
 

@@ -10,7 +10,7 @@ their CorruptionError.
 
 A checkpoint says of a partition what was flushed. A topic that is made anew under the name of a
 deleted one must not meet the old one's lines, so they are written out of the checkpoints before
-its log is made.
+its log is made, and what is being written of them meanwhile is written anew.
 
 Deleting renames the partition's directory first, so that its name is free at once, and removes
 its files when `file.delete.delay.ms` is over and no flush is using them.
@@ -31,6 +31,7 @@ from ottla.storage.checkpoints import (
     offsets_text,
     read_offsets,
     replace_whole,
+    write_whole,
 )
 from ottla.storage.config import LogConfig
 from ottla.storage.flusher import flush_now
@@ -63,6 +64,8 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINTS: Final = (RECOVERY_POINTS, LOG_STARTS, HIGH_WATERMARKS)
 GROUP_LOGS: Final = 200
+NEXT: Final = ".next"
+"""Last name of a checkpoint that a helper thread writes."""
 Offsets = dict[TopicPartition, int]
 ConfigOf = Callable[[str], LogConfig | None]
 """The config of a topic's logs; None where there is no such topic."""
@@ -79,6 +82,12 @@ class Leaving(NamedTuple):
     log: Log | None
     remove_path: str
     """Empty: the files stay."""
+
+
+class Checkpoints(NamedTuple):
+    files: list[tuple[str, bytes]]
+    partitions: dict[TopicPartition, None]
+    """Of which they speak."""
 
 
 class LogDir:
@@ -98,11 +107,14 @@ class LogDir:
         self.high_watermarks: Offsets = {}
         """As the last checkpoint had them."""
         self._lines: dict[TopicPartition, None] = {}
+        """Partitions of which the checkpoints on the disk speak."""
         self._found: list[Offsets] = [{}, {}, {}]
         """The checkpoints as the last start found them."""
         self._leaving: list[Leaving] = []
         self._lock: Lock | None = None
-        self._is_writing = False
+        self._writing: Checkpoints | None = None
+        self._is_stale = False
+        """Lines were forgotten since that began to be written."""
         self._writes: deque[Callable[[], None]] = deque()
 
     # -- opening
@@ -341,26 +353,45 @@ class LogDir:
         done: Callable[[OSError | None], None],
     ) -> None:
         """Write all three on a helper thread, as things stand now; then `done`, with the error
-        if there was one, after which this directory must not be used any more. Writes follow one
-        another."""
-        if self._is_writing:
+        if there was one. Writes follow one another.
+
+        The helper writes files beside them, which get their names on this thread: a partition
+        that is made meanwhile must not find lines of its namesake under them later."""
+        if self._writing is not None:
             self._writes.append(partial(self.write_checkpoints, high_watermarks, offload, done))
             return
-        self._is_writing = True
         self.high_watermarks = dict(high_watermarks)
-        contents = self._contents(high_watermarks)
+        writing = self._writing = self._checkpoints(high_watermarks)
+        self._is_stale = False
 
         def written(_: None, error: BaseException | None) -> None:
-            self._is_writing = False
+            if error is None and self._is_stale:
+                self._writing = None
+                self.write_checkpoints(self.high_watermarks, offload, done)
+                return
+            try:
+                if error is not None:
+                    raise error
+                for path, _data in writing.files:
+                    self.disk.rename(path + NEXT, path)
+            except OSError as failure:
+                ended(None, failure)
+            else:
+                offload.submit(partial(self.disk.sync_directory, self.path), ended)
+
+        def ended(_: None, error: BaseException | None) -> None:
+            self._writing = None
             if error is not None and not isinstance(error, OSError):
                 raise error
+            if error is None and not self._is_stale:
+                self._lines = writing.partitions
             done(error)
-            if self._writes:
+            if self._writes and self._writing is None:
                 self._writes.popleft()()
 
-        offload.submit(partial(_replace_all, self.disk, contents), written)
+        offload.submit(partial(_write_next, self.disk, writing.files), written)
 
-    def _contents(self, high_watermarks: Mapping[TopicPartition, int]) -> list[tuple[str, bytes]]:
+    def _checkpoints(self, high_watermarks: Mapping[TopicPartition, int]) -> Checkpoints:
         points = {each: log.flushed_end_offset for each, log in self.logs.items()}
         # Kafka leaves out a start that the first segment tells by its name: but a power cut may
         # bring segments back that were dropped a moment ago.
@@ -375,16 +406,21 @@ class LogDir:
             for log in (*self.unowned, *self.offline_logs):
                 if log in found:
                     each[log] = found[log]
-        self._lines = dict.fromkeys([*points, *starts, *marks])
-        return [
+        files = [
             (f"{self.path}/{name}", offsets_text(each))
             for name, each in zip(CHECKPOINTS, offsets, strict=True)
         ]
+        return Checkpoints(files, dict.fromkeys([*points, *starts, *marks]))
 
     def _forget_lines(self, topic_partition: TopicPartition) -> None:
-        """No checkpoint may speak of a partition that is about to be made."""
-        if topic_partition in self._lines:
-            _replace_all(self.disk, self._contents(self.high_watermarks))
+        """No checkpoint may speak of a partition that is about to be made: neither those that
+        are there nor those that are being written."""
+        writing = self._writing.partitions if self._writing is not None else {}
+        if topic_partition in self._lines or topic_partition in writing:
+            checkpoints = self._checkpoints(self.high_watermarks)
+            _replace_all(self.disk, checkpoints.files)
+            self._lines = checkpoints.partitions
+            self._is_stale = True
 
     # -- closing
 
@@ -404,7 +440,7 @@ class LogDir:
         for log in unsettled:
             log.settle()
         self._flush_in_groups(unsettled)
-        _replace_all(self.disk, self._contents(high_watermarks))
+        _replace_all(self.disk, self._checkpoints(high_watermarks).files)
         mark = json.dumps({"version": 0, "brokerEpoch": -1}, separators=(",", ":"))
         replace_whole(self.disk, f"{self.path}/{CLEAN_SHUTDOWN}", mark.encode())
 
@@ -435,6 +471,11 @@ def _make_durable_directory(disk: Disk, path: str) -> None:
         disk.make_directory(missing[0])
     for each in missing:
         disk.sync_directory(directory_of(each))
+
+
+def _write_next(disk: Disk, contents: Sequence[tuple[str, bytes]]) -> None:
+    for path, data in contents:
+        write_whole(disk, path + NEXT, data, sync=True)
 
 
 def _replace_all(disk: Disk, contents: Sequence[tuple[str, bytes]]) -> None:
