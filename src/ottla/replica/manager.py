@@ -186,6 +186,8 @@ class ReplicaManager:
         directory = self._home_of(topic_partition)
         config = log_config(settings, self._settings)
         try:
+            if directory.log_dir.is_offline:
+                raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "its log directory is offline")
             log = directory.log_dir.create(topic_partition, topic.id, config)
         except (KafkaError, OSError) as error:
             logger.error("%s is not served: %s", topic_partition, error)
