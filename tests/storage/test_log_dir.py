@@ -172,7 +172,7 @@ def test_an_unclean_start_flushes_what_it_found(disk: MemoryDisk) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"0\n", b"0\n2\norders 0 1\n", b"\xff", b"1\n0\n", b"0\n1\na b\n"]
+    "content", [b"0\n", b"0\n2\norders 0 1\n", b"\xff", b"1\n0\n", b"0\n1\na b\n"]
 )
 def test_corrupt_checkpoints_are_reported_and_passed_over(
     disk: MemoryDisk, content: bytes, caplog: pytest.LogCaptureFixture
@@ -208,6 +208,77 @@ def test_flushed_bytes_that_are_damaged_are_kept_from_being_served(disk: MemoryD
     assert caught.value.code == ErrorCode.KAFKA_STORAGE_ERROR
     again.delete(ORDERS)
     again.create(ORDERS, OTHER_ID, TINY)
+
+
+def test_what_is_damaged_is_not_forgotten(disk: MemoryDisk) -> None:
+    """Neither a clean stop nor the checkpoints it writes let the next start cut it or trust it."""
+    log_dir = open_dir(disk)
+    append(log_dir.create(ORDERS, TOPIC_ID, TINY), batch_of(5))
+    log_dir.close({ORDERS: 5})
+    del disk.files["data/.kafka_cleanshutdown"]
+    disk.files["data/orders-0/00000000000000000000.log"][70] ^= 1
+    for _ in range(3):
+        again = open_dir(disk)
+        assert list(again.offline_logs) == [ORDERS]
+        again.close()
+        assert disk.files["data/recovery-point-offset-checkpoint"] == b"0\n1\norders 0 5\n"
+        assert disk.files["data/replication-offset-checkpoint"] == b"0\n1\norders 0 5\n"
+        assert "data/.kafka_cleanshutdown" not in disk.files
+
+
+def claimed(disk: MemoryDisk) -> LogDir:
+    return LogDir.claim("data", IDENTITY, disk=disk, rng=random.Random(1), clock=Clock())
+
+
+def test_a_claim_takes_the_directory_and_reads_no_log(disk: MemoryDisk) -> None:
+    log_dir = open_dir(disk)
+    append(log_dir.create(ORDERS, TOPIC_ID, TINY), batch_of(5))
+    log_dir.close()
+    first = claimed(disk)
+    assert first.logs == {}
+    with pytest.raises(LogDirError, match="in use"):
+        claimed(disk)
+    first.close(is_clean=False)
+    assert "data/.kafka_cleanshutdown" in disk.files, "nothing was opened, nothing is in doubt"
+
+
+def test_logs_of_no_topic_are_left_as_they_are(
+    disk: MemoryDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    log_dir = open_dir(disk)
+    append(log_dir.create(ORDERS, TOPIC_ID, TINY), batch_of(5))
+    log_dir.logs[ORDERS].advance_start(2)
+    log_dir.close({ORDERS: 5})
+    disk.make_directory("data/__cluster_metadata-0")
+    del disk.files["data/.kafka_cleanshutdown"]
+
+    def partition_files() -> dict[str, bytes]:
+        return {p: bytes(data) for p, data in disk.files.items() if "orders-0/" in p}
+
+    before = partition_files()
+    lines = {path: bytes(data) for path, data in disk.files.items() if "checkpoint" in path}
+    for _ in range(2):
+        again = claimed(disk)
+        again.open_logs(lambda topic: None)
+        assert again.logs == {}
+        assert ORDERS in again.unowned
+        again.close()
+        assert partition_files() == before
+        assert {path: disk.files[path] for path in lines} == lines
+    warnings = [record.getMessage() for record in caplog.records]
+    assert warnings == ["data/orders-0 belongs to no topic: left as it is, not served"] * 2
+
+
+def test_a_topic_of_that_name_moves_them_away(disk: MemoryDisk) -> None:
+    log_dir = open_dir(disk)
+    append(log_dir.create(ORDERS, TOPIC_ID, TINY), batch_of(5))
+    log_dir.close({ORDERS: 5})
+    again = claimed(disk)
+    again.open_logs(lambda topic: None)
+    assert again.create(ORDERS, OTHER_ID, TINY).log_end_offset == 0
+    assert [name for name in disk.directories if name.endswith("-stray")]
+    again.close({ORDERS: 0})
+    assert disk.files["data/recovery-point-offset-checkpoint"] == b"0\n1\norders 0 0\n"
 
 
 def test_delete_renames_first_and_removes_later(disk: MemoryDisk) -> None:

@@ -86,12 +86,12 @@ def _parse_offset(words: list[str]) -> tuple[TopicPartition, int]:
 
 
 def read_offsets(disk: Disk, path: str) -> dict[TopicPartition, int]:
-    """The offsets of a checkpoint file, none where it is missing."""
+    """The offsets of a checkpoint file, none where it is missing or, as Kafka makes it, empty."""
     try:
         data = read_whole(disk, path)
     except FileNotFoundError:
         return {}
-    return dict(parse_lines(data, path, _parse_offset))
+    return {} if not data else dict(parse_lines(data, path, _parse_offset))
 
 
 def offsets_text(offsets: Mapping[TopicPartition, int]) -> bytes:

@@ -428,7 +428,8 @@ class LogDir:
         self, high_watermarks: Mapping[TopicPartition, int] | None = None, *, is_clean: bool = True
     ) -> None:
         """Let go of everything. A clean stop makes all logs durable first and leaves its mark,
-        which is the last thing that is written. Call it when no flush is running."""
+        which is the last thing that is written; none while a log is offline, which the next
+        start would trust then. Call it when no flush is running."""
         try:
             if is_clean and not self.is_offline:
                 self._settle(high_watermarks or {})
@@ -441,6 +442,8 @@ class LogDir:
             log.settle()
         self._flush_in_groups(unsettled)
         _replace_all(self.disk, self._checkpoints(high_watermarks).files)
+        if self.offline_logs:
+            return
         mark = json.dumps({"version": 0, "brokerEpoch": -1}, separators=(",", ":"))
         replace_whole(self.disk, f"{self.path}/{CLEAN_SHUTDOWN}", mark.encode())
 
