@@ -83,7 +83,10 @@ class Node:
             for listener in self.settings.listeners:
                 self._listen(listener)
             await self._open()
-        except (OSError, StoreError, LogDirError, CorruptionError, KafkaError) as error:
+        except OSError as error:
+            await self._taken.aclose()
+            raise StartError(f"{error.filename} cannot be used: {error.strerror}") from error
+        except (StoreError, LogDirError, CorruptionError, KafkaError) as error:
             await self._taken.aclose()
             raise StartError(" ".join(str(error).split())) from error
         except BaseException:
