@@ -210,6 +210,19 @@ def test_flushed_bytes_that_are_damaged_are_kept_from_being_served(disk: MemoryD
     again.create(ORDERS, OTHER_ID, TINY)
 
 
+def test_damage_to_a_log_of_a_deleted_topic_is_a_stray(disk: MemoryDisk) -> None:
+    """Found by the simulation: a power cut brings a half removed directory back."""
+    log_dir = open_dir(disk)
+    append(log_dir.create(ORDERS, TOPIC_ID, TINY), batch_of(5))
+    log_dir.close({ORDERS: 5})
+    del disk.files["data/.kafka_cleanshutdown"]
+    disk.files["data/orders-0/00000000000000000000.log"].clear()
+    again = open_dir(disk)
+    assert list(again.offline_logs) == [ORDERS]
+    assert again.create(ORDERS, OTHER_ID, TINY).log_end_offset == 0
+    assert not again.offline_logs
+
+
 def test_what_is_damaged_is_not_forgotten(disk: MemoryDisk) -> None:
     """Neither a clean stop nor the checkpoints it writes let the next start cut it or trust it."""
     log_dir = open_dir(disk)

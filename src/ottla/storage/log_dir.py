@@ -276,11 +276,13 @@ class LogDir:
         """The log of a partition, made where it is not there. Durable with its first flush.
 
         One that is there under another topic's id is moved away as a stray."""
-        if topic_partition in self.offline_logs:
-            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(self.offline_logs[topic_partition]))
         log = self.logs.get(topic_partition)
+        damage = self.offline_logs.get(topic_partition)
         found = self.topic_ids.get(topic_partition)
-        if log is not None and found is not None and found != topic_id:
+        if damage is not None and found in (None, topic_id):
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(damage))
+        is_here = log is not None or damage is not None
+        if is_here and found is not None and found != topic_id:
             logger.warning(
                 "%s of topic id %s is a stray, the topic is %s now",
                 topic_partition,
