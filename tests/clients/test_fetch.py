@@ -7,7 +7,8 @@ import confluent_kafka as rd
 import pytest
 
 from ottla.records.batch import BatchHeader
-from tests.clients.peers import MARKS, PEERS, WAIT_S, Sent, kafka
+from tests.clients.peers import MARKS, PEERS, kafka
+from tests.clients.records import WAIT_S, Sent
 
 pytestmark = MARKS
 

@@ -9,7 +9,9 @@ import confluent_kafka as rd
 import pytest
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from tests.clients.peers import CODECS, MARKS, PEERS, WAIT_S, Sent, kafka, needs_kcat, run_kcat
+from tests.clients.kcat import needs_kcat, run_kcat
+from tests.clients.peers import CODECS, MARKS, PEERS, kafka
+from tests.clients.records import WAIT_S, Sent
 
 pytestmark = MARKS
 

@@ -11,7 +11,9 @@ import pytest
 
 from ottla.records.batch import BatchHeader
 from ottla.records.compression import CODEC_NAMES
-from tests.clients.peers import CODECS, MARKS, PEERS, Kcat, Seen, Sent, needs_kcat, telling_records
+from tests.clients.kcat import Kcat, needs_kcat
+from tests.clients.peers import CODECS, MARKS, PEERS
+from tests.clients.records import Seen, Sent, telling_records
 
 pytestmark = MARKS
 

@@ -12,7 +12,8 @@ from confluent_kafka.admin import AdminClient
 import ottla
 from ottla.records.batch import BatchHeader
 from ottla.records.compression import CODEC_NAMES
-from tests.clients.peers import CODECS, MARKS, PEERS, WAIT_S, Sent, kafka
+from tests.clients.peers import CODECS, MARKS, PEERS, kafka
+from tests.clients.records import WAIT_S, Sent
 
 pytestmark = MARKS
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.clients.peers import MARKS, PEERS, Sent
+from tests.clients.peers import MARKS, PEERS
+from tests.clients.records import Sent
 
 pytestmark = MARKS
 
