@@ -6,7 +6,8 @@
     duplicate             an idempotent producer's record is there once
     order                 an idempotent producer's records stand in the order it sent them
     refused-read          what was certainly refused is never seen
-    poll-skip             a poll starts at the offset it asked for, and has no holes
+    poll-skip             a poll starts at the offset it asked for, and has no holes (but for
+                          segments that retention had dropped and a power cut brought back)
     follower              the polls of a reader that follows go on where the last one ended
     high-watermark        a high watermark never goes back
     log-start             a log start never goes back in one life of the node, and never behind
@@ -72,20 +73,20 @@ def acked_offset(history: History) -> Findings:
 
 def lost_write(history: History) -> Findings:
     last_loss = max(history.power_losses, default=-1.0)
+    finals = {key: dict(records) for key, records in history.final.items()}
     for send in history.sends:
         if send.fate is not Fate.OK or send.key not in history.final:
             continue
         is_durable = send.acks == ACKS_ALL and not history.topic_of(send.key).is_soft
         if not is_durable and send.ended_at <= last_loss:
             continue
-        start, final = history.final_start[send.key], history.final[send.key]
+        start = max(history.final_start[send.key], history.retired(send.key))
         for offset, record_id in enumerate(send.ids(), send.offset):
-            at = offset - start
-            if at >= 0 and (at >= len(final) or final[at][1] != record_id):
+            if offset >= start and finals[send.key].get(offset) != record_id:
                 yield f"{_show(history, send)}: {record_id:#x} is not at {offset} at the end"
     for told in _told(history):
         if told.key in history.final and _is_firm(history, told.key):
-            end = history.final_start[told.key] + len(history.final[told.key])
+            end = max(finals[told.key], default=history.final_start[told.key] - 1) + 1
             if (told.high_watermark or 0) > end:
                 yield f"{_where(history, told)}: {told.high_watermark}, the end is {end}"
 
@@ -131,15 +132,17 @@ def refused_read(history: History) -> Findings:
 
 def poll_skip(history: History) -> Findings:
     for poll in history.polls:
-        if poll.records and poll.records[0][0] != poll.position:
-            yield f"{_where(history, poll)}: {poll.records[0][0]} came, not {poll.position}"
-        for (offset, _), (following, _) in pairwise(poll.records):
-            if following != offset + 1:
-                yield f"{_where(history, poll)}: {following} behind {offset}"
+        asked = [(poll.position - 1, 0)] if poll.records else []
+        yield from _holes(history, poll.key, [*asked, *poll.records], _where(history, poll))
     for key, records in history.final.items():
-        for (offset, _), (following, _) in pairwise(records):
-            if following != offset + 1:
-                yield f"{_name(history, key)} at the end: {following} behind {offset}"
+        yield from _holes(history, key, records, f"{_name(history, key)} at the end")
+
+
+def _holes(history: History, key: Key, records: list[Found], where: str) -> Findings:
+    for (offset, _), (following, _) in pairwise(records):
+        is_retired = offset < following <= history.retired(key)
+        if following != offset + 1 and not is_retired:
+            yield f"{where}: {following} behind {offset}"
 
 
 def follower(history: History) -> Findings:

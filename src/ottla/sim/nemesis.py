@@ -122,6 +122,7 @@ class Nemesis:
 
     def _lose_power(self) -> None:
         self._history.power_losses.append(self._sim.loop.time())
+        self._history.retire(self._server.log_starts())
         self._server.power_cut()
 
     def _clog(self) -> None:
@@ -146,7 +147,7 @@ class Nemesis:
             self._offline_at = None
             self._bad_sync.times = 0
             self._bad_sync = None
-        if server.is_up and server.start_error is not None:
+        if server.is_up and server.needs_restart:
             server.kill()
         if server.is_up:
             machine.offload.delay_s = DELAY_S

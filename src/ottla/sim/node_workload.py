@@ -59,6 +59,7 @@ class Run:
         self.admin = Admin(self._client("admin"), self.history, sim.rng("admin"), self._boot)
 
     def _promised(self) -> Promised:
+        self.history.retire(self.server.log_starts())
         return Promised(self.history.promises(), self.server.metadata())
 
     # ---- who takes part
@@ -138,8 +139,10 @@ class Run:
             await reader.poll(topic, [key], follows=False)
         found: list[Found] = []
         for poll in history.polls[first:]:
+            if found and poll.position != found[-1][0] + 1:
+                found = []  # retention went by
             found += poll.records
-        history.final[key], history.final_start[key] = found, start
+        history.final[key], history.final_start[key] = found, found[0][0] if found else end
 
     async def _watch(self) -> None:
         while True:

@@ -79,12 +79,12 @@ def examine(sim: SimWorld, history: History, book: Book, shot: Shot[Promised]) -
     for topic in promises.topics:
         for key in topic.partitions:
             name = TopicPartition(topic.name, PartitionIndex(key[1]))
-            log = log_dir.logs.get(name)
-            if log is not None and log_dir.topic_ids.get(name) not in (None, topic.id):
-                log = None
+            log, damage = log_dir.logs.get(name), log_dir.offline_logs.get(name)
+            if log_dir.topic_ids.get(name) not in (None, topic.id):
+                log = damage = None  # of another topic of that name
             where = f"{name} {shot.moment}"
-            if name in log_dir.offline_logs and not topic.is_soft:
-                raise Violation("corrupt", f"{where}: {log_dir.offline_logs[name]}")
+            if damage is not None and not topic.is_soft:
+                raise Violation("corrupt", f"{where}: {damage}")
             if log is None and not topic.is_soft and promises.end_offset.get(key):
                 raise Violation("lost-write", f"{where}: no log")
             if log is not None:
@@ -122,7 +122,8 @@ def _examine_log(
 ) -> None:
     found = contents(log, where)
     start, end = log.log_start_offset, log.log_end_offset
-    if [offset for offset, _ in found] != list(range(start, end)):
+    firm = max(start, promises.retired.get(key, 0))
+    if [offset for offset, _ in found if offset >= firm] != list(range(firm, end)):
         raise Violation("poll-skip", f"{where}: {start}..{end} holds {found[:3]}..{found[-3:]}")
     if not topic.is_soft:
         _hold_to_promises(history, book, promises, key, found, (start, end), where)
@@ -149,14 +150,14 @@ def _hold_to_promises(
         raise Violation("log-start", f"{where}: {start}, deleted to {promises.start_offset[key]}")
     if start > promises.asked_start.get(key, 0) and not history.topic_of(key).is_trimmed:
         raise Violation("lost-write", f"{where}: starts at {start}")
-    here = dict(found)
+    here, firm = dict(found), max(start, promises.retired.get(key, 0))
     count = promises.acknowledged.get(key, 0)
     for send in history.acknowledged.get(key, [])[:count]:
         for offset, record_id in enumerate(send.ids(), send.offset):
-            if offset >= start and here[offset] != record_id:
+            if offset >= firm and here[offset] != record_id:
                 raise Violation("lost-write", f"{where}: {send}: offset {offset}")
     book_of = book.at.get(key, {})
-    for offset in range(start, told):
+    for offset in range(firm, told):
         if offset in book_of and here[offset] != book_of[offset]:
             raise Violation("inconsistent-offset", f"{where}: offset {offset}")
 
