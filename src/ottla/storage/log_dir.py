@@ -197,7 +197,7 @@ class LogDir:
             topic_partition = parse_partition_directory(name)
             directory = f"{self.path}/{name}"
             if leaving_state(name) == "delete" and self.disk.is_directory(directory):
-                self.disk.remove_directory(directory)
+                self._remove_for_good(directory)
                 continue
             if topic_partition is None or not self.disk.is_directory(directory):
                 continue
@@ -343,8 +343,14 @@ class LogDir:
             if log is not None:
                 log.close()
             if leaving.remove_path:
-                self.disk.remove_directory(leaving.remove_path)
+                self._remove_for_good(leaving.remove_path)
         self._leaving = staying
+
+    def _remove_for_good(self, directory: str) -> None:
+        """Its new name first: else a power cut might bring it back under the old one, half empty,
+        as a log that lost what was flushed."""
+        self.disk.sync_directory(self.path)
+        self.disk.remove_directory(directory)
 
     # -- checkpoints
 
