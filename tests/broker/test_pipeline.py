@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ottla.base import limits
-from ottla.base.errors import BugError
+from ottla.base.errors import BugError, ErrorCode, KafkaError
 from ottla.broker import pipeline
 from ottla.broker.context import CloseConnection
 from ottla.broker.pipeline import Session
@@ -56,7 +56,16 @@ class Patient(Waiting):
     is_patient = True
 
 
+class NoReplicas:
+    """No partition is led here, so that every Produce goes the whole way to its handler."""
+
+    def leader_of(self, topic: str | bytes, index: int) -> Any:
+        raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+
+
 class Services:
+    replicas = NoReplicas()
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
 

@@ -25,9 +25,11 @@ from ottla.base import limits
 from ottla.base.errors import BugError
 from ottla.base.world import Connection
 from ottla.broker.context import CloseConnection, RequestContext, Services
+from ottla.broker.produce_shape import SMALL_BYTES, ProduceShapes
 from ottla.broker.registry import endpoint_of
 from ottla.protocol.framing import UnsupportedVersion, decode_request, encode_response
 from ottla.protocol.message import Response
+from ottla.protocol.messages.produce import ProduceRequest
 from ottla.protocol.registry import ApiKey
 from ottla.protocol.wire import DecodeError, Part
 from ottla.replica.purgatory import Parked
@@ -56,10 +58,14 @@ class Reply:
     def encode(self, response: Response) -> None:
         self.parts = encode_response(self.api_key, self.api_version, self.correlation_id, response)
 
-    def complete(self, response: Response) -> None:
+    def complete(self, response: Response | list[Part]) -> None:
+        """The response, or what it is encoded to."""
         self.parked = None
         try:
-            self.encode(response)
+            if isinstance(response, list):
+                self.parts = response
+            else:
+                self.encode(response)
         except Exception as error:
             self.session.fail(self.api_key, error)
         else:
@@ -77,6 +83,7 @@ class Session:
         "_paused",
         "_replies",
         "_services",
+        "_shapes",
         "_stop_node",
         "_task",
         "frame_cap",
@@ -97,6 +104,7 @@ class Session:
         self._stop_node = stop_node
         self._forget = forget
         self._services: Services
+        self._shapes: ProduceShapes
         self._replies: list[Reply] = []
         self._task: asyncio.Task[Response] | None = None
         self._paused = True
@@ -106,6 +114,7 @@ class Session:
 
     def serve(self, services: Services) -> None:
         self._services = services
+        self._shapes = ProduceShapes(services)
         self._paused = False
         self._connection.resume()
 
@@ -149,6 +158,8 @@ class Session:
         ):
             self._pause()
             return False
+        if key == ApiKey.PRODUCE and len(frame) <= SMALL_BYTES and self._take_known(frame, version):
+            return True
         try:
             header, request = decode_request(frame)
         except UnsupportedVersion as error:
@@ -157,8 +168,36 @@ class Session:
         except DecodeError as error:
             self._refuse(f"{ApiKey(key).name} version {version} does not parse: {error}")
             return True
+        if isinstance(request, ProduceRequest) and len(frame) <= SMALL_BYTES:
+            self._shapes.learn(frame, version, request)
         context = RequestContext(self._services, version, header.client_id, self._connection)
         self._handle(endpoint.handler, context, request, key, header.correlation_id)
+        return True
+
+    def _take_known(self, frame: memoryview, version: int) -> bool:
+        """Handle a Produce that looks like an earlier one; False where none did."""
+        try:
+            outcome = self._shapes.take(frame, version)
+        except CloseConnection as error:
+            self._refuse(str(error))
+            return True
+        except Exception as error:
+            self.fail(ApiKey.PRODUCE, error)
+            return True
+        if outcome is None:
+            return False
+        if isinstance(outcome, list) and not self._replies:
+            if outcome:
+                self._send(outcome)
+            return True
+        if outcome:
+            reply = Reply(self, ApiKey.PRODUCE, version, 0)
+            self._replies.append(reply)
+            if isinstance(outcome, list):
+                reply.parts = outcome
+            else:
+                reply.parked = outcome
+                outcome.on_complete = reply.complete
         return True
 
     def _handle(

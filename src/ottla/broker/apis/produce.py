@@ -14,15 +14,14 @@ from typing import Final
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.broker.context import CloseConnection, RequestContext
+from ottla.broker.produce_shape import refusal
 from ottla.protocol.messages.produce import (
-    BatchIndexAndErrorMessage,
     PartitionProduceData,
     PartitionProduceResponse,
     ProduceRequest,
     ProduceResponse,
     TopicProduceResponse,
 )
-from ottla.records.validation import RecordsRejected
 from ottla.replica.partition import Partition
 from ottla.replica.purgatory import Deadlines, Parked
 
@@ -85,22 +84,7 @@ def _answer(
             parked.waits.append((partition, end_offset, answer))
         return answer
     except KafkaError as error:
-        return _refusal(data.index, error)
-
-
-def _refusal(index: int, error: KafkaError) -> PartitionProduceResponse:
-    answer = PartitionProduceResponse(
-        index=index,
-        error_code=error.code,
-        base_offset=-1,
-        error_message=error.message,
-    )
-    if isinstance(error, RecordsRejected):
-        answer.record_errors = [
-            BatchIndexAndErrorMessage(batch_index=at, batch_index_error_message=message)
-            for at, message in error.record_errors
-        ]
-    return answer
+        return refusal(data.index, error)
 
 
 def _close_on_error(topics: list[TopicProduceResponse]) -> None:
