@@ -17,7 +17,9 @@ What a broken broker is caught by (`check`):
 
 import argparse
 import random
+import shutil
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -42,6 +44,7 @@ SETTINGS: Final = {"log.flush.offset.checkpoint.interval.ms": "50"}
 CODECS: Final = ("none", "lz4", "zstd")
 WAIT_S: Final = 60
 SEEKS: Final = 10
+QUEUE_RECORDS: Final = 2_000
 SOONEST_KILL_S: Final = 0.3
 
 Partition = tuple[str, int]
@@ -73,6 +76,12 @@ class Writer:
         self._thread.start()
 
     def _run(self) -> None:
+        try:
+            self._write()
+        except rd.KafkaException as error:
+            self.failed.append(str(error))
+
+    def _write(self) -> None:
         rng = random.Random(self.seed)
         producer = rd.Producer({"bootstrap.servers": self.bootstrap, **self.options})
         while not self._ending.is_set():
@@ -80,8 +89,9 @@ class Writer:
                 if producer.flush(0.1) == 0:
                     self._idle.set()
                 continue
-            for _ in range(rng.randrange(1, 40)):
-                self._send(producer, rng)
+            if len(producer) < QUEUE_RECORDS:
+                for _ in range(rng.randrange(1, 40)):
+                    self._send(producer, rng)
             producer.poll(rng.random() / 100)
         producer.flush(WAIT_S)
 
@@ -263,6 +273,9 @@ def load(writers: Sequence[Writer], records: int) -> None:
     wanted = [writer.count + records // len(writers) for writer in writers]
     deadline = time.monotonic() + WAIT_S
     while any(writer.count < count for writer, count in zip(writers, wanted, strict=True)):
+        for writer in writers:
+            if writer.failed and IDEMPOTENT[writer.number]:
+                raise Broken(f"producer {writer.number} failed: {writer.failed[0]}")
         if time.monotonic() > deadline:
             raise Broken(f"no progress: {[writer.count for writer in writers]} of {wanted}")
         time.sleep(0.005)
@@ -285,9 +298,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--records", type=int, default=3_000, help="acknowledged before a kill")
     options = parser.parse_args(arguments)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="ottla-kill-") as home:
-        figures = run(Path(home), options.rounds, options.seed, options.records)
-        log = Path(home, "data.log").read_text()
+    home = Path(tempfile.mkdtemp(prefix="ottla-kill-"))
+    try:
+        figures = run(home, options.rounds, options.seed, options.records)
+    except Broken as broken:
+        sys.exit(f"{broken} (seed {options.seed}, its directory is {home})")
+    log = (home / "data.log").read_text()
+    shutil.rmtree(home)
     print(
         f"{options.rounds} rounds, {figures.kills} kills in {time.monotonic() - began:.0f} s;"
         f" {figures.acked} records acknowledged, {figures.records} in the logs;"

@@ -129,7 +129,9 @@ def test_a_segment_that_lost_whole_batches_ends_the_log(disk: MemoryDisk) -> Non
 
 
 def test_segments_below_the_recovery_point_are_not_read(disk: MemoryDisk) -> None:
-    log, _ = filled(disk, 30)
+    log = make_log(disk)
+    for _ in range(30):  # of no idempotent producer, which might send again what it sent
+        append(log, batch_of(1))
     flush_now(disk, [log])
     names = log_names(disk)
     disk.calls.clear()
@@ -194,6 +196,23 @@ def test_producers_come_back_with_or_without_snapshot(
     assert (producer.producer_id, producer.last_sequence) == (7, 29)
     assert append(log, batch_of(1, producer=(7, 0, 29))).is_duplicate
     assert append(log, batch_of(1, producer=(7, 0, 30))).first_offset == 30
+
+
+@pytest.mark.parametrize("count", range(5, 31))
+def test_what_was_in_flight_at_a_crash_is_known_when_it_is_sent_again(
+    disk: MemoryDisk, count: int
+) -> None:
+    """Five batches, also where a snapshot, which has one, was taken between or behind them."""
+    log = make_log(disk)
+    for sequence in range(count):
+        append(log, batch_of(1, producer=(7, 0, sequence)), batch_of(1, producer=(8, 0, sequence)))
+    again = reopen(disk.copy())
+    for sequence in range(count - 5, count):
+        for place, producer_id in enumerate((7, 8)):
+            info = append(again, batch_of(1, producer=(producer_id, 0, sequence)))
+            assert info.is_duplicate
+            assert info.first_offset == 2 * sequence + place
+    assert again.log_end_offset == 2 * count
 
 
 def test_what_compaction_and_deletion_left_behind(disk: MemoryDisk) -> None:

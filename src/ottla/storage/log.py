@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from ottla.base.errors import ErrorCode, KafkaError, check
+from ottla.base.errors import CorruptionError, ErrorCode, KafkaError, check
 from ottla.base.ids import TopicPartition
 from ottla.base.world import Disk, FileRange, Rng
 from ottla.records.batch import LENGTH_OVERHEAD, BatchHeader
@@ -36,6 +36,9 @@ from ottla.storage.unflushed import FlushWork, Unflushed
 
 _PLACE: Final = struct.Struct(">qii")
 """Base offset, length and leader epoch: what a batch starts with."""
+RESEND_ENTRIES: Final = 256
+"""Index entries, hence at least batches, that may lie between the first and the last batch that a
+client had in flight: five of each producer."""
 
 
 class AppendInfo(NamedTuple):
@@ -436,17 +439,38 @@ class Log:
         self.epochs.truncate_end(end_offset)
         self.load_producers(now_ms)
 
-    def load_producers(self, now_ms: int) -> None:
-        """The producers as of the log end: the newest snapshot, and the headers past it."""
+    def load_producers(self, now_ms: int, *, is_clean: bool = False) -> None:
+        """The producers as of the log end: the newest snapshot, and the headers past it. Unless
+        all was answered when the log was closed, also the headers before it that clients may
+        still send again."""
         end_offset = self.log_end_offset
         state, offset = self._snapshots.newest(self.log_start_offset, end_offset)
-        slot = max(bisect_right(self._bases, offset) - 1, 0)
-        for segment in self.segments[slot:] if offset < end_offset else ():
-            for _, header in reader.batches_from(segment, offset):
-                if header.producer_id >= 0:
-                    state.update(header, header.base_offset)
+        if not is_clean and len(state):
+            with suppress(CorruptionError):  # in what was flushed long ago: a reader will meet it
+                state.widen(self._producers_within(self._resend_start(), offset, ProducerState()))
+        self._producers_within(offset, end_offset, state)
         state.expire(now_ms, self.config.producer_id_expiration_ms)
         self.producer_state = state
+
+    def _producers_within(self, start: int, end: int, state: ProducerState) -> ProducerState:
+        """`state` after the batches from the one that holds `start` on to the last below `end`."""
+        slot = max(bisect_right(self._bases, start) - 1, 0)
+        for segment in self.segments[slot:] if start < end else ():
+            for _, header in reader.batches_from(segment, start):
+                if header.base_offset >= end:
+                    return state
+                if header.producer_id >= 0:
+                    state.update(header, header.base_offset)
+        return state
+
+    def _resend_start(self) -> int:
+        """An offset so far before the end that no client sends again what is below it."""
+        left = RESEND_ENTRIES
+        for segment in reversed(self.segments):
+            if segment.index.count >= left:
+                return reader.offset_back(segment, left)
+            left -= segment.index.count
+        return self.segments[0].base_offset
 
     # -- flushing and closing
 

@@ -59,6 +59,10 @@ class OffsetIndex(IndexFile):
         """Start of the last indexed batch; 0 where there is none."""
         return self.look_up(_position, 0)
 
+    def position_back(self, entries: int) -> int:
+        """Start of the batch that was indexed so many entries before the end; 0 without one."""
+        return self.look_up(lambda view, count: _position(view, max(count - entries, 0)), 0)
+
     def truncate_to(self, offset: int) -> None:
         """Keep the entries of batches that lie wholly below `offset`."""
         relative = offset - self.base_offset

@@ -18,7 +18,8 @@ flight), so that a batch sent again is known and answered with the offset it has
     | timestamp i64 | coordinator epoch i32 | first offset of its open transaction i64, -1 none |
 
 Only the last batch of each is saved. A snapshot is a short cut: without it the state is built
-from the batch headers of the log.
+from the batch headers of the log. After a crash, whose clients send again what was in flight,
+that one batch is too little: the headers before it give back the others (`widen`).
 """
 
 import struct
@@ -154,6 +155,20 @@ class ProducerState:
                 batch.max_timestamp,
             )
         )
+
+    def widen(self, older: "ProducerState") -> None:
+        """Take over from `older`, made of headers up to the same offset, the batches before the
+        last of each producer."""
+        for producer in self:
+            seen = older.get(producer.producer_id)
+            if (
+                seen is not None
+                and seen.epoch == producer.epoch
+                and seen.batches
+                and producer.batches
+                and seen.batches[-1].last_offset == producer.batches[-1].last_offset
+            ):
+                producer.batches = seen.batches
 
     def expire(self, now_ms: int, expiration_ms: int) -> int:
         """Forget who wrote nothing for so long and has no transaction open; their count."""

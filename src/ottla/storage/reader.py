@@ -68,6 +68,16 @@ def last_header(segment: Segment) -> BatchHeader | None:
     return last
 
 
+def offset_back(segment: Segment, entries: int) -> int:
+    """Base offset of the batch that was indexed so many entries before the end; of the first
+    batch where there are fewer."""
+    position = segment.index.position_back(entries)
+    if position and not _is_batch(segment, position, None):
+        _mend(segment)
+        position = segment.index.position_back(entries)
+    return segment.header_at(position).base_offset
+
+
 def _is_batch(segment: Segment, position: int, offset: int | None) -> bool:
     """Whether a batch can start there, one that ends at or below `offset`."""
     if not 0 <= position < segment.size_bytes:

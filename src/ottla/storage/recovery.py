@@ -116,7 +116,7 @@ def _open(log: Log, opening: Opening) -> None:
     _find_end(log, opening)
     if opening.is_clean:
         _mend_indexes(log, present)
-    log.load_producers(opening.now_ms)
+    log.load_producers(opening.now_ms, is_clean=opening.is_clean)
     log.is_settled = opening.is_clean and bool(bases)
 
 
