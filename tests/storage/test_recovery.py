@@ -243,6 +243,17 @@ def test_an_empty_segment_that_a_failed_roll_left(disk: MemoryDisk) -> None:
     assert append(log, batch_of(1)).first_offset == 3
 
 
+def test_what_a_failed_append_left_before_a_failed_roll(disk: MemoryDisk) -> None:
+    """Found by the simulation (seed 343): all is flushed, but for the cut behind the last batch
+    and the removal of the new segment."""
+    _, batches = filled(disk, 3, ONE_SEGMENT)
+    disk.files[f"{DIRECTORY}/{0:020d}.log"] += b"beginning of a batch"
+    disk.files[f"{DIRECTORY}/{3:020d}.log"] = bytearray()
+    log = reopen(disk, ONE_SEGMENT, recovery_point=3)
+    assert read_all(log) == batches
+    assert append(log, batch_of(1)).first_offset == 3
+
+
 def test_a_log_start_past_all_that_is_left(disk: MemoryDisk) -> None:
     filled(disk, 5)
     log = reopen(disk, log_start_offset=9)

@@ -218,7 +218,9 @@ def _scan_tail(log: Log, opening: Opening) -> None:
         segment = log.segments[at]
         at += 1
         is_last = at == len(log.segments)
-        if not is_last and log.segments[at].base_offset <= opening.recovery_point:
+        # An empty segment may be of a roll that failed: the one before it was written still.
+        is_written = is_last or (at + 1 == len(log.segments) and not log.active.size_bytes)
+        if not is_written and log.segments[at].base_offset <= opening.recovery_point:
             continue
         end_offset, cut = scan(segment, log.epochs)
         if cut is None and not is_last and end_offset < log.segments[at].base_offset:
