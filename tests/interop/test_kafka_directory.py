@@ -76,6 +76,8 @@ class Journey(NamedTuple):
     said: str
     """What Kafka logged when it came back."""
     logs: Path
+    kraft: list[dict[str, bytes]]
+    """Kafka's own files, before and after Ottla had the directory."""
     warnings: str
 
 
@@ -264,6 +266,11 @@ def send_again(port: int, seen: View, producer_id: int, shift: int) -> Any:
     return ask(port, request, 9).responses[0].partition_responses[0]
 
 
+def kraft_files(logs: Path) -> dict[str, bytes]:
+    names = ("__cluster_metadata-0/*", "bootstrap.checkpoint", "meta.properties")
+    return {str(path): path.read_bytes() for name in names for path in logs.glob(name)}
+
+
 # -- the journey
 
 
@@ -286,6 +293,7 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
         with serving(home / "killed") as killed:
             note("killed", killed.bootstrap)
         kafka.stop()
+        kraft = [kraft_files(kafka.logs)]
         server = Serving(kafka.logs)
         server.port = kafka.port
         try:
@@ -300,6 +308,7 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
             note("more", server.bootstrap)
         finally:
             assert server.stop() == 0
+        kraft.append(kraft_files(kafka.logs))
         (new_producer_id,) = (
             pictures["more"]["java-zstd", 0].producers.keys()
             - pictures["ottla"]["java-zstd", 0].producers.keys()
@@ -325,6 +334,7 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
         new_producer_id,
         kafka.said(),
         kafka.logs,
+        kraft,
         "\n".join(warnings),
     )
 
@@ -402,6 +412,8 @@ def test_leader_epochs_never_go_back(journey: Journey) -> None:
 
 
 def test_what_is_no_topics_is_left_alone(journey: Journey) -> None:
-    assert (journey.logs / "__cluster_metadata-0").is_dir()
+    before, after = journey.kraft
+    assert len(before) > 5
+    assert after == before
     assert not list(journey.logs.glob("*-stray"))
     assert journey.warnings == ""
