@@ -58,21 +58,24 @@ class Shape:
         "answer",
         "has_log_start",
         "index",
+        "name",
         "offsets_at",
-        "row",
         "timeout_ms",
         "topic",
+        "topic_id",
         "version",
     )
 
     def __init__(self, version: int, request: ProduceRequest) -> None:
-        """Of a request with one topic and one partition."""
-        (self.row,) = request.topic_data
-        (data,) = self.row.partition_data
+        """Of a request with one topic and one partition. Its records are not kept."""
+        (row,) = request.topic_data
+        (data,) = row.partition_data
+        self.name = row.name
+        self.topic_id = row.topic_id
         self.version = version
         self.acks = request.acks
         self.timeout_ms = request.timeout_ms
-        self.topic = self.row.topic_id if version >= 13 else self.row.name
+        self.topic = row.topic_id if version >= 13 else row.name
         self.index = data.index
         unknown = PartitionProduceResponse(index=data.index, base_offset=UNKNOWN_OFFSET)
         (part,) = self.encoded(0, unknown)
@@ -82,7 +85,7 @@ class Shape:
 
     def encoded(self, correlation_id: int, answer: PartitionProduceResponse) -> list[Part]:
         topic = TopicProduceResponse(
-            name=self.row.name, topic_id=self.row.topic_id, partition_responses=[answer]
+            name=self.name, topic_id=self.topic_id, partition_responses=[answer]
         )
         response = ProduceResponse(responses=[topic])
         return encode_response(ApiKey.PRODUCE, self.version, correlation_id, response)
