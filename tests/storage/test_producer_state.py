@@ -9,6 +9,7 @@ from ottla.storage.log import Log
 from ottla.storage.producer_state import ProducerState
 
 from .makers import append, batch_of, headers_of
+from .memory_disk import MemoryDisk
 
 LAST = (1 << 31) - 1
 
@@ -72,6 +73,22 @@ def test_duplicates_are_answered_with_the_offset_they_have(log: Log) -> None:
         append(log, batch_of(2, producer=(7, 0, 0)))
     assert caught.value.code == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
     assert (log.log_end_offset, log.size_bytes) == (12, size)
+
+
+def test_the_second_batch_does_not_overtake_a_first_that_found_no_room(
+    log: Log, disk: MemoryDisk
+) -> None:
+    """Found by the simulation (seed 331): a smaller batch behind it did find room."""
+    disk.fail_at(1)
+    with pytest.raises(OSError, match="planted"):
+        append(log, batch_of(5, producer=(7, 0, 0)))
+    with pytest.raises(KafkaError) as caught:
+        append(log, batch_of(1, producer=(7, 0, 5)))
+    assert caught.value.code == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert append(log, batch_of(5, producer=(7, 0, 0))).first_offset == 0
+    assert append(log, batch_of(1, producer=(7, 0, 5))).first_offset == 5
+    # one that is not known, perhaps since its records were deleted, goes on where it was
+    assert append(log, batch_of(1, producer=(8, 0, 9))).first_offset == 6
 
 
 def test_batches_of_one_append_follow_each_other(log: Log) -> None:

@@ -218,6 +218,7 @@ class Log:
                 if original is not None:
                     return original
                 self.producer_state.check(batch, before)
+                self.producer_state.greet(batch)
                 before = batch
         return None
 

@@ -128,14 +128,25 @@ class ProducerState:
                 f"sequence {sequence} of producer {batch.producer_id}, expected {expected}",
             )
 
+    def greet(self, batch: BatchHeader) -> None:
+        """The first batch of a producer is about to be written. Should that fail, it is known
+        all the same, so that the second cannot come before the first."""
+        if batch.base_sequence == 0 and batch.producer_id not in self._producers:
+            producer = self._add(batch.producer_id, batch.producer_epoch)
+            producer.last_timestamp = batch.max_timestamp
+
+    def _add(self, producer_id: int, epoch: int) -> Producer:
+        if len(self._producers) >= PRODUCERS_PER_PARTITION:
+            del self._producers[next(iter(self._producers))]
+        producer = self._producers[producer_id] = Producer(producer_id, epoch)
+        return producer
+
     def update(self, batch: BatchHeader, first_offset: int) -> None:
         """A batch of a producer stands in the log from `first_offset` on."""
         producer_id, epoch = batch.producer_id, batch.producer_epoch
         producer = self._producers.pop(producer_id, None)
         if producer is None:
-            producer = Producer(producer_id, epoch)
-            if len(self._producers) >= PRODUCERS_PER_PARTITION:
-                del self._producers[next(iter(self._producers))]
+            producer = self._add(producer_id, epoch)
         elif producer.epoch != epoch:
             producer.epoch = epoch
             producer.batches.clear()
