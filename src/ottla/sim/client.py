@@ -71,12 +71,26 @@ class SimClient:
             self._link = link
         return True
 
+    @property
+    def link(self) -> "Link | None":
+        """The present connection, for whoever has to send on no other."""
+        return self._link
+
     async def ask(
-        self, request: Request, version: int, expected: type[R], *, timeout_s: float = TIMEOUT_S
+        self,
+        request: Request,
+        version: int,
+        expected: type[R],
+        *,
+        timeout_s: float = TIMEOUT_S,
+        on: "Link | None" = None,
     ) -> Answer[R]:
+        """With `on` only on that connection: what is sent in a row is lost in a row."""
+        if on is not None and on.is_lost:
+            return Answer(Ending.FAIL, cause="the connection is lost")
         if not await self.connect() or self._link is None:
             return Answer(Ending.FAIL, cause="no connection")
-        link = self._link
+        link = on or self._link
         waiting = link.send(request, version, self._client_id, self._next_id())
         try:
             response = await asyncio.wait_for(waiting.answer, timeout_s)

@@ -32,7 +32,7 @@ from ottla.protocol.messages.produce import (
 from ottla.records.builder import build_batch
 from ottla.records.compression import CODEC_NUMBERS
 from ottla.records.record import Record
-from ottla.sim.client import Answer, Ending, SimClient
+from ottla.sim.client import Answer, Ending, Link, SimClient
 from ottla.sim.history import Fate, History, Send, Topic, value_of
 
 IN_FLIGHT: Final = 5
@@ -172,12 +172,12 @@ class Producer:
         for start in range(0, len(requests), IN_FLIGHT):
             if not await self._client.connect():
                 return
-            group = requests[start : start + IN_FLIGHT]
-            answers = await asyncio.gather(*(self._ask(request) for request in group))
+            group, link = requests[start : start + IN_FLIGHT], self._client.link
+            answers = await asyncio.gather(*(self._ask(request, link) for request in group))
             for request, answer in zip(group, answers, strict=True):
                 self._take(request, answer)
 
-    async def _ask(self, request: list[Batch]) -> Answer[ProduceResponse]:
+    async def _ask(self, request: list[Batch], link: Link | None) -> Answer[ProduceResponse]:
         topic = request[0].topic
         for batch in request:
             batch.send.tries += 1
@@ -192,6 +192,7 @@ class Producer:
             version,
             ProduceResponse,
             timeout_s=TIMEOUT_S,
+            on=link,
         )
 
     def _take(self, request: list[Batch], answer: Answer[ProduceResponse]) -> None:
