@@ -71,14 +71,16 @@ def test_an_update_adds_changes_and_forgets(sessions: FetchSessions) -> None:
     assert sessions.partition_count == 3
 
 
-def test_who_was_answered_goes_to_the_end(sessions: FetchSessions) -> None:
+def test_who_had_data_goes_to_the_end(sessions: FetchSessions) -> None:
     session = opened(sessions, 0, 1, 2)
     first = session.partitions["t", 0]
-    session.answered(first, 5, 1)
+    session.answered(first, 5, 1, has_data=True)
     assert [index for _, index in session.partitions] == [1, 2, 0]
     assert (first.high_watermark, first.log_start_offset) == (5, 1)
+    session.answered(session.partitions["t", 1], 5, 1, has_data=False)
+    assert [index for _, index in session.partitions] == [1, 2, 0]
     session.update((), [("t", 0)])
-    session.answered(first, 6, 1)
+    session.answered(first, 6, 1, has_data=True)
     assert ("t", 0) not in session.partitions
 
 

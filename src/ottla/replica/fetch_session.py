@@ -101,12 +101,14 @@ class FetchSession:
         for key in forgotten:
             self.partitions.pop(key, None)
 
-    def answered(self, one: Wanted, high_watermark: int, log_start_offset: int) -> None:
-        """Remember what was answered, and let the others go first next time."""
+    def answered(
+        self, one: Wanted, high_watermark: int, log_start_offset: int, *, has_data: bool
+    ) -> None:
+        """Remember what was answered; after data, the others go first next time."""
         one.high_watermark = high_watermark
         one.log_start_offset = log_start_offset
         key = (one.topic, one.index)
-        if self.partitions.pop(key, None) is not None:
+        if has_data and self.partitions.pop(key, None) is not None:
             self.partitions[key] = one
 
 

@@ -37,8 +37,7 @@ Row = tuple[Wanted, PartitionData]
 def fetch(context: RequestContext, request: FetchRequest) -> FetchResponse | Parked:
     replica = request.replica_state
     if request.replica_id >= 0 or (replica is not None and replica.replica_id >= 0):
-        # CVE-2018-1288: a client must not pass for a replica
-        return FetchResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED, responses=[])
+        return _refused_replica(context, request)
     try:
         attempt = FetchAttempt(context.services, context.api_version, request)
     except KafkaError as error:
@@ -52,6 +51,35 @@ def fetch(context: RequestContext, request: FetchRequest) -> FetchResponse | Par
         return response
     attempt.read_ahead(cold, response)
     return attempt
+
+
+def _refused_replica(context: RequestContext, request: FetchRequest) -> FetchResponse:
+    """CVE-2018-1288: a client must not pass for a replica. Before version 7 only the rows can
+    say so."""
+    code = ErrorCode.CLUSTER_AUTHORIZATION_FAILED
+    rows = [(one, _error(one, code)) for one in wanted_of(request, context.api_version >= 13)]
+    return FetchResponse(error_code=code, responses=_topics(rows))
+
+
+def _error(one: Wanted, code: ErrorCode) -> PartitionData:
+    return PartitionData(partition_index=one.index, error_code=code, high_watermark=-1, records=b"")
+
+
+def _topics(rows: list[Row]) -> list[FetchableTopicResponse]:
+    """Rows as a response has them: neighbours of one topic together."""
+    topics: list[FetchableTopicResponse] = []
+    last: str | bytes | None = None
+    for one, data in rows:
+        if one.topic != last:
+            last = one.topic
+            topic = FetchableTopicResponse(partitions=[])
+            if isinstance(last, str):
+                topic.topic = last
+            else:
+                topic.topic_id = Uuid(last)
+            topics.append(topic)
+        topics[-1].partitions.append(data)
+    return topics
 
 
 class FetchAttempt(Parked):
@@ -134,9 +162,7 @@ class FetchAttempt(Parked):
                     one.fetch_offset, min(one.max_bytes, room), at_least_one=at_least_one
                 )
         except KafkaError as error:
-            return PartitionData(
-                partition_index=one.index, error_code=error.code, high_watermark=-1, records=b""
-            )
+            return _error(one, error.code)
         return PartitionData(
             partition_index=one.index,
             high_watermark=partition.high_watermark,
@@ -150,19 +176,7 @@ class FetchAttempt(Parked):
         session = self._session
         if session is not None:
             rows = self._changed(session, rows)
-        topics: list[FetchableTopicResponse] = []
-        last: str | bytes | None = None
-        for one, data in rows:
-            if one.topic != last:
-                last = one.topic
-                topic = FetchableTopicResponse(partitions=[])
-                if isinstance(last, str):
-                    topic.topic = last
-                else:
-                    topic.topic_id = Uuid(last)
-                topics.append(topic)
-            topics[-1].partitions.append(data)
-        return FetchResponse(session_id=session.id if session else 0, responses=topics)
+        return FetchResponse(session_id=session.id if session else 0, responses=_topics(rows))
 
     def _changed(self, session: FetchSession, rows: list[Row]) -> list[Row]:
         """What a session answers: data, errors, and offsets that moved; all in a full fetch."""
@@ -179,7 +193,9 @@ class FetchAttempt(Parked):
             ):
                 changed.append((one, data))
         for one, data in changed:
-            session.answered(one, data.high_watermark, data.log_start_offset)
+            session.answered(
+                one, data.high_watermark, data.log_start_offset, has_data=bool(data.records)
+            )
         return changed
 
     def park(self) -> None:
