@@ -50,7 +50,9 @@ KNOWN: Final = re.compile(
     rf".* magic: 2 compresscodec: (?P<codec>\w+) crc: \d+ isvalid: true"
     rf"|\| offset: (?P<record>{NUMBER}) (?:CreateTime|LogAppendTime): {NUMBER} .*"
     rf"|offset: {NUMBER} position: {NUMBER}|timestamp: {NUMBER} offset: {NUMBER}"
-    rf"|producerId: {NUMBER} producerEpoch: .* lastSequence: (?P<sequence>{NUMBER}) .*"
+    # Without sequences: the producer's first batch made the segment roll, and follows.
+    rf"|producerId: {NUMBER} producerEpoch: .* lastTimestamp: {NUMBER}"
+    rf"(?: .* lastSequence: (?P<sequence>{NUMBER}) .*)?"
     r"|(?P<sane>\S+) passed sanity check\.|\S+ is empty\.",
 )
 # With --deep-iteration the tool takes every segment to go on behind offset -1.
