@@ -27,15 +27,6 @@ def label(value: object) -> str:
     return value.name if isinstance(value, ApiKey) else str(value)
 
 
-KNOWN = {ApiKey.METADATA: "versions 10 and 11 by topic id: the answer has a null name"}
-"""Bugs that are found and not yet mended."""
-
-
-def mark_known(keys: Iterable[int]) -> list[Any]:
-    marks = {key: pytest.mark.xfail(reason=reason) for key, reason in KNOWN.items()}
-    return [pytest.param(key, marks=marks.get(ApiKey(key), ())) for key in keys]
-
-
 def feed(directory: Path, inputs: Callable[[Bench], Iterable[bytes]]) -> Bench:
     async def run() -> Bench:
         async with fuzz_bench(directory) as bench:
@@ -70,19 +61,18 @@ def test_every_prefix_is_refused(key: ApiKey, tmp_path: Path) -> None:
     assert bench.counts["rejected"] == bench.counts["inputs"]
 
 
-@pytest.mark.parametrize("key", mark_known(ENDPOINTS), ids=label)
+@pytest.mark.parametrize("key", ENDPOINTS, ids=label)
 def test_every_byte_changed_to_telling_values(key: ApiKey, tmp_path: Path) -> None:
     feed(tmp_path, lambda bench: every_version(bench, key, byte_changes))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3_600)
-@pytest.mark.parametrize("key", mark_known(ENDPOINTS), ids=label)
+@pytest.mark.parametrize("key", ENDPOINTS, ids=label)
 def test_every_byte_changed_to_every_value(key: ApiKey, tmp_path: Path) -> None:
     feed(tmp_path, lambda bench: every_version(bench, key, byte_changes, exhaustive=True))
 
 
-@pytest.mark.xfail(bool(KNOWN), reason=str(KNOWN))
 def test_random_changes(tmp_path: Path) -> None:
     async def run() -> None:
         async with fuzz_bench(tmp_path) as bench:

@@ -1,0 +1,140 @@
+"""The partitions of a real node: what the image says is served, and what a failed disk takes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.replica.manager import ReplicaManager
+from tests.fuzz.bench import running_node
+from tests.fuzz.valid import TOPIC
+
+
+class Waiter:
+    def __init__(self) -> None:
+        self.is_expired = False
+
+    def reached(self) -> None:
+        raise AssertionError("nothing was flushed")
+
+    def expire(self) -> None:
+        self.is_expired = True
+
+
+def on_node(
+    directory: Path, test: Callable[[Any, ReplicaManager], Awaitable[None]], dirs: int = 1
+) -> None:
+    async def run() -> None:
+        paths = ",".join(str(directory / f"d{number}") for number in range(dirs))
+        async with running_node(directory, settings={"log.dirs": paths}) as node:
+            await test(node.services.controller, node.services.replicas)
+
+    asyncio.run(run())
+
+
+async def make(controller: Any, name: str, partitions: int = 1, **configs: str) -> Any:
+    return await controller.create_topic(
+        name, partitions=partitions, replication_factor=1, configs=configs
+    )
+
+
+def refusal(replicas: ReplicaManager, topic: Any, index: int) -> int:
+    with pytest.raises(KafkaError) as caught:
+        replicas.leader_of(topic, index)
+    return caught.value.code
+
+
+def test_partitions_are_found_by_name_and_by_id(tmp_path: Path) -> None:
+    async def test(controller: Any, replicas: ReplicaManager) -> None:
+        topic = await make(controller, "t", 3)
+        for index in range(3):
+            partition = replicas.leader_of("t", index)
+            assert replicas.leader_of(topic.id, index) is partition
+            assert (partition.topic, partition.index) == ("t", index)
+        assert refusal(replicas, "t", 3) == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        assert refusal(replicas, "t", -1) == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        assert refusal(replicas, topic.id, 3) == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        assert refusal(replicas, "u", 0) == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        assert refusal(replicas, bytes(16), 0) == ErrorCode.UNKNOWN_TOPIC_ID
+
+    on_node(tmp_path, test)
+
+
+def test_a_deleted_topic_is_gone_and_its_waiters_are_told(tmp_path: Path) -> None:
+    async def test(controller: Any, replicas: ReplicaManager) -> None:
+        topic = await make(controller, "t")
+        partition = replicas.leader_of("t", 0)
+        waiter = Waiter()
+        partition.wait_for_offset(1, waiter)
+        await controller.delete_topic(topic.id)
+        assert waiter.is_expired
+        assert refusal(replicas, "t", 0) == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        assert refusal(replicas, topic.id, 0) == ErrorCode.UNKNOWN_TOPIC_ID
+        assert partition not in list(replicas)
+        again = await make(controller, "t")
+        assert again.id != topic.id
+        assert replicas.leader_of("t", 0) is not partition
+
+    on_node(tmp_path, test)
+
+
+def test_new_logs_go_where_the_fewest_are(tmp_path: Path) -> None:
+    async def test(controller: Any, replicas: ReplicaManager) -> None:
+        await make(controller, "t", 6)
+        counts = [len(directory) for directory in replicas.directories]
+        assert max(counts) - min(counts) <= 1
+
+    on_node(tmp_path, test, dirs=3)
+
+
+def test_a_directory_that_fails_goes_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(controller: Any, replicas: ReplicaManager) -> None:
+        await make(controller, "t", 4)
+        failed, sound = replicas.directories
+        failed.go_offline(OSError(5, "Input/output error"))
+        failed.go_offline(OSError(5, "Input/output error"))
+        assert {p.refusal for p in failed} == {ErrorCode.KAFKA_STORAGE_ERROR}
+        assert {p.refusal for p in sound} == {ErrorCode.NONE}
+        codes = [refusal(replicas, p.topic, p.index) for p in failed]
+        assert set(codes) == {ErrorCode.KAFKA_STORAGE_ERROR}
+        before = len(failed)
+        await make(controller, "u", 2)
+        assert len(failed) == before
+        replicas.clean_up()
+        replicas.write_checkpoints()
+
+    on_node(tmp_path, test, dirs=2)
+    lines = [text for text in caplog.messages if "goes offline" in text]
+    assert len(lines) == 1
+    assert "d0" in lines[0]
+
+
+def test_configs_reach_partitions_and_logs(tmp_path: Path) -> None:
+    async def test(controller: Any, replicas: ReplicaManager) -> None:
+        await make(controller, "t", 1, **{"segment.bytes": "1048577", "cleanup.policy": "compact"})
+        partition = replicas.leader_of("t", 0)
+        assert partition.log.config.segment_bytes == 1_048_577
+        assert partition.rules.compacted
+        assert not partition.log.config.is_deleted_by_retention
+        assert replicas.leader_of(TOPIC, 0).log.config.is_deleted_by_retention
+
+    on_node(tmp_path, test)
+
+
+def test_what_is_dirty_is_flushed_once_at_the_end_of_the_turn(tmp_path: Path) -> None:
+    async def test(controller: Any, replicas: ReplicaManager) -> None:
+        await make(controller, "t", 2)
+        [directory] = replicas.directories
+        first, second = (replicas.leader_of("t", index) for index in range(2))
+        for partition in (first, second, first):
+            directory.mark_dirty(partition.log)
+        assert directory.is_kick_due
+        await asyncio.sleep(0)
+        assert not directory.is_kick_due
+
+    on_node(tmp_path, test)
