@@ -5,7 +5,8 @@ for it. A new log goes to the directory with the fewest. Logs that no topic of t
 left where they are, unserved: the image being short of a topic is no reason to lose its data.
 
 Flushing. An append marks its log dirty; what became dirty in one turn of the loop is handed to
-the flusher of its directory once, at the end of the turn. After a round the high watermarks
+the flusher of its directory once, at the end of the turn; what nobody waits for (acks=1, and no
+consumer at the end of the log), a few milliseconds later. After a round the high watermarks
 move, and with them whoever waits. A directory whose disk fails goes offline alone; one that is
 full refuses what needs room, goes on serving reads, and takes more when there is room again.
 """
@@ -31,13 +32,24 @@ from ottla.storage.log_dir import LogDir
 
 logger = logging.getLogger(__name__)
 
+SOON_S: Final = 0.005
+"""How long an append that nobody waits for (acks=1, no consumer) may wait for others."""
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Directory:
     """A log directory, its flusher, and the partitions in it."""
 
-    __slots__ = ("_due", "_loop", "_partitions", "flusher", "is_kick_due", "log_dir")
+    __slots__ = (
+        "_due",
+        "_loop",
+        "_partitions",
+        "_soon",
+        "_soon_timer",
+        "flusher",
+        "is_kick_due",
+        "log_dir",
+    )
 
     def __init__(self, world: World, loop: asyncio.AbstractEventLoop, log_dir: LogDir) -> None:
         self.log_dir = log_dir
@@ -45,6 +57,8 @@ class Directory:
         self._loop = loop
         self._partitions: dict[Log, Partition] = {}
         self._due: dict[Log, asyncio.TimerHandle] = {}
+        self._soon: dict[Log, None] = {}
+        self._soon_timer: asyncio.TimerHandle | None = None
         self.flusher = Flusher(
             world.disk,
             world.offload,
@@ -73,6 +87,20 @@ class Directory:
             self.is_kick_due = True
             self._loop.call_soon(self._kick)
 
+    # hot: produce
+    def mark_dirty_soon(self, log: Log) -> None:
+        """Nobody waits for it: it goes with the others of the next few milliseconds."""
+        self._soon[log] = None
+        if self._soon_timer is None:
+            self._soon_timer = self._loop.call_later(SOON_S, self._soon_is_now)
+
+    def _soon_is_now(self) -> None:
+        self._soon_timer = None
+        logs, self._soon = self._soon, {}
+        for log in logs:
+            self.flusher.mark_dirty(log)
+        self.flusher.kick()
+
     def mark_dirty_within(self, log: Log, ms: int) -> None:
         if log not in self._due:
             self._due[log] = self._loop.call_later(ms / 1000, self._fall_due, log)
@@ -91,7 +119,11 @@ class Directory:
             if partition is not None:
                 partition.advance_high_watermark()
 
-    def stop_timers(self) -> None:
+    def hurry(self) -> None:
+        """The node stops: what was to be flushed later is flushed now."""
+        if self._soon_timer is not None:
+            self._soon_timer.cancel()
+            self._soon_is_now()
         for timer in self._due.values():
             timer.cancel()
 
@@ -278,7 +310,7 @@ class ReplicaManager:
         """Flush, and leave every directory as a clean stop does."""
         loop = asyncio.get_running_loop()
         for directory in self.directories:
-            directory.stop_timers()
+            directory.hurry()
             idle: asyncio.Future[None] = loop.create_future()
             directory.flusher.when_idle(partial(idle.set_result, None))
             await idle

@@ -49,6 +49,9 @@ class Flushing(Protocol):
     def mark_dirty(self, log: Log) -> None:
         """At the end of this turn."""
 
+    def mark_dirty_soon(self, log: Log) -> None:
+        """Within a few milliseconds, since nobody waits for it."""
+
     def mark_dirty_within(self, log: Log, ms: int) -> None:
         """By then at the latest."""
 
@@ -122,7 +125,10 @@ class Partition:
         log = self.log
         settings = self.settings
         if settings.flush_on_ack:
-            self._flushing.mark_dirty(log)
+            if acks_all or self._data_waiters:
+                self._flushing.mark_dirty(log)
+            else:
+                self._flushing.mark_dirty_soon(log)
             return info
         unflushed = log.log_end_offset - log.flushed_end_offset
         if info.has_rolled or unflushed >= settings.flush_messages:
@@ -183,6 +189,12 @@ class Partition:
 
     def wait_for_data(self, waiter: DataWaiter) -> None:
         self._data_waiters[waiter] = None
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Somebody waits for what is appended but not flushed."""
+        if self.settings.flush_on_ack and self.log.log_end_offset > self.high_watermark:
+            self._flushing.mark_dirty(self.log)
 
     def stop_waiting_for_data(self, waiter: DataWaiter) -> None:
         self._data_waiters.pop(waiter, None)

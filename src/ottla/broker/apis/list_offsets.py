@@ -9,13 +9,17 @@ of Kafka's special values:
     -4 earliest local    the same as earliest: nothing is tiered (from version 8)
     -5 latest tiered     none: offset -1 (from version 9)
 
-A moment after the last record is offset -1, timestamp -1. A special value of a later version, or
-of none, is UNSUPPORTED_VERSION; a partition that is named twice is INVALID_REQUEST, each time.
+The high watermark is waited for where it is behind the log's end: a producer that was answered
+with acks=1 finds its records counted. A moment after the last record is offset -1, timestamp -1.
+A special value of a later version, or of none, is UNSUPPORTED_VERSION; a partition that is named
+twice is INVALID_REQUEST, each time.
 Versions. 1 is the floor, 2 adds the isolation level, 4 leader epochs, 6 is flexible,
 10 a timeout for remote look-ups, 11 earliest pending upload (-6), which is none here.
 """
 
+import asyncio
 from collections import Counter
+from contextlib import suppress
 from typing import Final
 
 from ottla.base.errors import ErrorCode, KafkaError
@@ -44,9 +48,26 @@ _SINCE_VERSION: Final = {
     EARLIEST_PENDING_UPLOAD: 11,
 }
 READ_COMMITTED: Final = 1
+FLUSH_WAIT_S: Final = 5.0
 
 
-def list_offsets(context: RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse:
+class Flushed:
+    """Waits for what is appended to a partition to be flushed."""
+
+    def __init__(self, partition: Partition, loop: asyncio.AbstractEventLoop) -> None:
+        self.future: asyncio.Future[None] = loop.create_future()
+        partition.wait_for_offset(partition.log.log_end_offset, self)
+        partition.hurry()
+
+    def reached(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+    expire = reached
+
+
+async def list_offsets(context: RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse:
+    await _flushed(context, request)
     counts = Counter(
         (topic.name, row.partition_index) for topic in request.topics for row in topic.partitions
     )
@@ -64,6 +85,20 @@ def list_offsets(context: RequestContext, request: ListOffsetsRequest) -> ListOf
             answers.append(answer)
         response.topics.append(ListOffsetsTopicResponse(name=topic.name, partitions=answers))
     return response
+
+
+async def _flushed(context: RequestContext, request: ListOffsetsRequest) -> None:
+    """Let what was answered with acks=1 before this request be counted in its answer."""
+    services = context.services
+    waits = []
+    for topic in request.topics:
+        for row in topic.partitions:
+            with suppress(KafkaError):
+                partition = services.replicas.leader_of(topic.name, row.partition_index)
+                if partition.log.log_end_offset > partition.high_watermark:
+                    waits.append(Flushed(partition, services.loop).future)
+    if waits:
+        await asyncio.wait(waits, timeout=FLUSH_WAIT_S)
 
 
 def _fill(
