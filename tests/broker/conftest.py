@@ -24,10 +24,9 @@ from ottla.protocol.message import Request
 from ottla.protocol.registry import advertised
 from ottla.records.builder import build_batch
 from ottla.records.record import Record
-from ottla.replica.manager import Directory
 from ottla.replica.partition import Partition
 from ottla.replica.purgatory import Parked
-from ottla.storage.log import Log
+from ottla.storage.flusher import Flusher
 
 
 class Peer:
@@ -168,9 +167,9 @@ class Flushes:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        held: list[tuple[Directory, Log]] = []
+        held: dict[Flusher, None] = {}
         with self._monkeypatch.context() as patched:
-            patched.setattr(Directory, "mark_dirty", lambda *marked: held.append(marked))
+            patched.setattr(Flusher, "kick", lambda flusher: held.setdefault(flusher))
             yield
-        for directory, log in held:
-            directory.mark_dirty(log)
+        for flusher in held:
+            flusher.kick()
