@@ -93,6 +93,7 @@ def test_nothing_is_wrong() -> None:
     story.send(50, 4, is_idempotent=False, producer="q/1", tries=2)
     story.bound(high_watermark=6)
     story.bound(log_start_offset=0)
+    story.deleting(KEY, 1)
     story.bound(log_start_offset=1, is_lasting=True)
     story.close((1, 11), (2, 20), (3, 40), (4, 50), (5, 50), start=1)
     assert check_history(story) == []
@@ -218,6 +219,11 @@ def deleted_records_that_come_back(story: Story) -> None:
     story.bound(log_start_offset=0, boot=2)
 
 
+def a_log_start_that_nobody_asked_for(story: Story) -> None:
+    story.deleting(KEY, 3)
+    story.bound(log_start_offset=4)
+
+
 def a_log_start_past_the_high_watermark(story: Story) -> None:
     story.poll(0, log_start_offset=3, mark=2)
 
@@ -228,6 +234,10 @@ def a_stable_offset_past_the_high_watermark(story: Story) -> None:
 
 def a_record_past_the_high_watermark(story: Story) -> None:
     story.poll(0, (0, 10), (1, 11), mark=1)
+
+
+def a_high_watermark_past_the_flushed_end(story: Story) -> None:
+    story.inside.append("t-0 at 1.0, inside the node: 0 5 4 5")
 
 
 def acknowledged_by_a_failed_disk(story: Story) -> None:
@@ -264,9 +274,11 @@ BREACHES: list[tuple[str, Callable[[Story], None]]] = [
     ("high-watermark", a_high_watermark_below_list_offsets),
     ("log-start", a_log_start_that_goes_back),
     ("log-start", deleted_records_that_come_back),
+    ("log-start", a_log_start_that_nobody_asked_for),
     ("bounds", a_log_start_past_the_high_watermark),
     ("bounds", a_stable_offset_past_the_high_watermark),
     ("bounds", a_record_past_the_high_watermark),
+    ("bounds", a_high_watermark_past_the_flushed_end),
     ("silence", acknowledged_by_a_failed_disk),
     ("surprise", an_answer_out_of_the_blue),
 ]

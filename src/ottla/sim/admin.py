@@ -53,6 +53,8 @@ class Admin:
         self._history = history
         self._rng = rng
         self._boot = boot
+        self._configs: dict[str, dict[str, str]] = {}
+        """Of each topic, also of the next one of its name."""
 
     async def make_all(self) -> None:
         for name in PLAN:
@@ -71,13 +73,13 @@ class Admin:
 
     async def make(self, name: str) -> Topic | None:
         """Make a topic, or find the one that an earlier try made; None: it is not known yet."""
-        configs = [CreatableTopicConfig(name=key, value=text) for key, text in self._configs(name)]
+        configs = self._configs.setdefault(name, self._draw_configs(name))
         row = CreatableTopic(
             name=name,
             num_partitions=PLAN[name],
             replication_factor=1,
             assignments=[],
-            configs=configs,
+            configs=[CreatableTopicConfig(name=key, value=text) for key, text in configs.items()],
         )
         answer = await self._client.ask(
             CreateTopicsRequest(topics=[row]), 7, CreateTopicsResponse, timeout_s=TIMEOUT_S
@@ -93,23 +95,23 @@ class Admin:
         self._history.surprises.append(f"CreateTopics: {made.error_code} {made.error_message}")
         return None
 
-    def _configs(self, name: str) -> list[tuple[str, str]]:
+    def _draw_configs(self, name: str) -> dict[str, str]:
         rng = self._rng
-        configs = [
-            ("segment.index.bytes", rng.choice(["64", "120", "400"])),
-            ("index.interval.bytes", rng.choice(["0", "200", "1000"])),
-            ("file.delete.delay.ms", rng.choice(["0", "1000"])),
-            ("record.validation", rng.choice(["header", "deep"])),
-        ]
+        configs = {
+            "segment.index.bytes": rng.choice(["64", "120", "400"]),
+            "index.interval.bytes": rng.choice(["0", "200", "1000"]),
+            "file.delete.delay.ms": rng.choice(["0", "1000"]),
+            "record.validation": rng.choice(["header", "deep"]),
+        }
         if rng.random() < 0.3:
-            configs.append(("segment.ms", "2000"))
+            configs["segment.ms"] = "2000"
         if rng.random() < 0.2:
-            configs.append(("message.timestamp.type", "LogAppendTime"))
+            configs["message.timestamp.type"] = "LogAppendTime"
         if name == SOFT:
-            configs.append(("flush.on.ack", "false"))
-            configs.append(("flush.ms", rng.choice(["500", "5000"])))
+            configs["flush.on.ack"] = "false"
+            configs["flush.ms"] = rng.choice(["500", "5000"])
         if name == TRIMMED:
-            configs.append(("retention.bytes", rng.choice(["5000", "20000", "-1"])))
+            configs["retention.bytes"] = rng.choice(["5000", "20000", "-1"])
         return configs
 
     def _note(self, name: str, topic_id: bytes) -> Topic:
@@ -119,6 +121,7 @@ class Admin:
             PLAN[name],
             is_soft=name == SOFT,
             is_trimmed=name == TRIMMED,
+            has_retention=self._configs[name].get("retention.bytes", "-1") != "-1",
             is_fleeting=name == FLEETING,
         )
         self._history.add_topic(topic)

@@ -11,7 +11,8 @@
     follower              the polls of a reader that follows go on where the last one ended
     high-watermark        a high watermark never goes back
     log-start             a log start never goes back in one life of the node, and never behind
-                          what DeleteRecords acknowledged
+                          what DeleteRecords acknowledged; without retention it is one that was
+                          asked for
     bounds                log start <= last stable offset <= high watermark, records below it
     silence               nothing is acknowledged by a directory that a failed sync took offline
     surprise              no answer that no fault explains
@@ -194,6 +195,9 @@ def log_start(history: History) -> Findings:
         start, (first, last) = told.log_start_offset, told.span.boots
         if start is None or not _is_firm(history, told.key):
             continue
+        asked = history.asked_start(told.key)
+        if start > asked and not history.topic_of(told.key).has_retention:
+            yield f"{_where(history, told)}: {start}, and {asked} was asked"
         lasting = ratchets.setdefault((told.key, FOR_GOOD), Ratchet())
         within = ratchets.setdefault((told.key, first), Ratchet())
         for ratchet in (lasting, within) if first == last else (lasting,):
@@ -207,6 +211,7 @@ def log_start(history: History) -> Findings:
 
 
 def bounds(history: History) -> Findings:
+    yield from history.inside
     for poll in history.polls:
         start, stable, mark = poll.log_start_offset, poll.last_stable_offset, poll.high_watermark
         end = poll.records[-1][0] + 1 if poll.records else 0

@@ -147,6 +147,24 @@ class Reader:
         if code not in AWAY:
             self.history.surprises.append(f"{self.name}: {where}: {code.name}")
 
+    async def read_all(self, topic: Topic, key: Key) -> list[Found]:
+        """Everything from the log start to the high watermark of this moment."""
+        start, end = await self.bounds(topic, key)
+        while start is None or end is None:
+            await asyncio.sleep(0.1)
+            start, end = await self.bounds(topic, key)
+        first = len(self.history.polls)
+        self.positions[key] = start
+        while self.positions[key] < end:
+            await self.poll(topic, [key], follows=False)
+        found: list[Found] = []
+        for poll in self.history.polls[first:]:
+            if poll.reader == self.name and poll.key == key:
+                if found and poll.position != found[-1][0] + 1:
+                    found = []  # retention went by
+                found += poll.records
+        return found
+
     # ---- what comes back
 
     async def _take(self, topic: Topic, data: PartitionData, span: Span, *, follows: bool) -> None:

@@ -48,7 +48,8 @@ class Topic:
     is_soft: bool = False
     """`flush.on.ack` is false: acknowledgements outlive a kill, not a power cut."""
     is_trimmed: bool = False
-    """Old segments go by retention, or records by DeleteRecords."""
+    """Records go by DeleteRecords, or by retention."""
+    has_retention: bool = False
     is_fleeting: bool = False
     """It may be deleted, and another one made of its name."""
     state: TopicState = TopicState.ALIVE
@@ -155,6 +156,8 @@ class History:
         """From when on a failed sync must have been noticed, and when the node was restarted."""
         self.acknowledged: dict[Key, list[Send]] = {}
         """Sends with acks=all, in the order of their acknowledgements."""
+        self.inside: list[str] = []
+        """Bounds that did not hold inside the node."""
         self.surprises: list[str] = []
         """Answers that no fault explains."""
         self._now = Promises()

@@ -18,6 +18,8 @@ from ottla.sim.drive import Drive
 P = TypeVar("P")
 
 LOSSY = (CrashMode.DROP, CrashMode.TEAR, CrashMode.FULL)
+TENSE = ("sync", "sync_directory", "rename", "remove", "truncate")
+"""Before a sync most is not durable yet; what changes names changes what a start finds."""
 
 
 class Shot(NamedTuple, Generic[P]):
@@ -27,28 +29,52 @@ class Shot(NamedTuple, Generic[P]):
     promised: P
 
 
-class Camera(Generic[P]):
-    def __init__(self, rng: random.Random, promised: Callable[[], P], *, count: int) -> None:
-        """Keeps `count` shots, evenly chosen from all calls of the disks it watches."""
+class Film(Generic[P]):
+    """So many shots, evenly chosen from all that could have been taken."""
+
+    def __init__(self, rng: random.Random, length: int) -> None:
         self.shots: list[Shot[P]] = []
         self._rng = rng
+        self._length = length
+        self._seen = 0
+
+    def expose(self, shoot: Callable[[], Shot[P]]) -> None:
+        place = self._seen
+        self._seen += 1
+        if place >= self._length:
+            place = self._rng.randrange(self._seen)
+        if place < self._length:
+            self.shots[place : place + 1] = [shoot()]
+
+
+class Camera(Generic[P]):
+    def __init__(self, rng: random.Random, promised: Callable[[], P], *, count: int) -> None:
+        """Keeps `count` shots of the disks it watches: half of them before any call, half before
+        one of those at which most is at stake."""
+        self._rng = rng
         self._promised = promised
-        self._count = count
+        self._any: Film[P] = Film(rng, count - count // 2)
+        self._tense: Film[P] = Film(rng, count // 2)
         self._calls = 0
+
+    @property
+    def shots(self) -> list[Shot[P]]:
+        return [*self._any.shots, *self._tense.shots]
 
     def watch(self, disk: SimDisk) -> None:
         """To be called at each boot of the node."""
         disk.faults.on_call = partial(self._call, disk)
 
     def _call(self, disk: SimDisk, operation: str, path: str) -> None:
-        place = self._calls
         self._calls += 1
-        if place >= self._count:
-            place = self._rng.randrange(self._calls)
-            if place >= self._count:
-                return
-        moment = f"before call {self._calls}, {operation} {path}"
-        self.shots[place : place + 1] = [Shot(disk.drive.clone(), moment, self._promised())]
+
+        def shoot() -> Shot[P]:
+            moment = f"before call {self._calls}, {operation} {path}"
+            return Shot(disk.drive.clone(), moment, self._promised())
+
+        self._any.expose(shoot)
+        if operation in TENSE:
+            self._tense.expose(shoot)
 
     def develop(self) -> Iterator[Shot[P]]:
         """Each shot after its power cut."""

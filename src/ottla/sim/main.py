@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outcome = run_seed(workload, seed, cuts_each, echo=echo)
         outcomes.append(outcome)
         if outcome.error is not None:
-            _tell(outcome, options)
+            _tell(outcome, options, cuts_each)
     print(_closing(outcomes))
     return int(any(outcome.error is not None for outcome in outcomes))
 
@@ -42,11 +42,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _tell(outcome: Outcome, options: argparse.Namespace) -> None:
+def _tell(outcome: Outcome, options: argparse.Namespace, power_cuts: int) -> None:
     error = outcome.error
+    cuts = f" --power-cuts {power_cuts}" if power_cuts else ""
     print(
         f"seed {outcome.seed} failed: {type(error).__name__}: {error} "
-        f"[python -m ottla.sim --workload {options.workload} --seed {outcome.seed}]"
+        f"[python -m ottla.sim --workload {options.workload}{cuts} --seed {outcome.seed}]"
     )
     if options.seeds == 1:
         traceback.print_exception(error)

@@ -4,8 +4,8 @@
     each partition takes one more batch (progress) → all of it is read → the history is checked →
     the images that a camera took are recovered and checked
 
-Beside it a watch looks into the node itself (`watch`): log start <= high watermark <= flushed end
-<= log end of every partition, at many moments.
+Before every call that the disk gets there is a look into the node itself: log start <= high
+watermark <= flushed end <= log end of every partition.
 """
 
 import asyncio
@@ -15,11 +15,13 @@ from ottla.sim.admin import Admin
 from ottla.sim.checkers import check_history
 from ottla.sim.client import SimClient
 from ottla.sim.consumer import Reader
-from ottla.sim.history import Fate, Found, History, Key, Topic
+from ottla.sim.disk import SimDisk
+from ottla.sim.faults import Operation
+from ottla.sim.history import Fate, History, Key, Topic
 from ottla.sim.images import Camera
 from ottla.sim.logbook import Logbook
 from ottla.sim.nemesis import Nemesis
-from ottla.sim.postmortem import Book, Promised, examine
+from ottla.sim.postmortem import Postmortem, Promised
 from ottla.sim.producer import Producer
 from ottla.sim.server import PORT, Server
 from ottla.sim.workload import Report, Violation
@@ -38,7 +40,6 @@ END_S: Final = 600.0
 PRODUCERS: Final = ((-1, True), (-1, True), (-1, False), (1, True), (1, False))
 """acks and idempotence of each."""
 FOLLOWERS: Final = 2
-WATCH_S: Final = 0.03
 IMAGES: Final = 20
 
 
@@ -47,7 +48,7 @@ class Run:
         self.sim = sim
         self.history = History()
         self.camera = Camera(sim.rng("camera"), self._promised, count=image_count)
-        self.server = Server(sim, HOST, SETTINGS, on_boot=self.camera.watch)
+        self.server = Server(sim, HOST, SETTINGS, on_boot=self._booted)
         self.peers: list[str] = []
         self.producers = [
             self._producer(number, acks, is_idempotent)
@@ -83,6 +84,7 @@ class Run:
             client,
             self.history,
             self.sim.rng(host),
+            self._boot,
             number=number,
             acks=acks,
             is_idempotent=is_idempotent,
@@ -102,7 +104,6 @@ class Run:
             self.admin.run(until),
         ]
         tasks = [asyncio.get_running_loop().create_task(each) for each in work]
-        watch = asyncio.get_running_loop().create_task(self._watch())
         nemesis = Nemesis(self.server, self.history, self.peers)
         await nemesis.run(RUN_S)
         await self._within(asyncio.gather(*tasks), "clients to end")
@@ -110,7 +111,6 @@ class Run:
         for topic in self.history.alive():
             for key in topic.partitions:
                 await self._within(self._read_all(topic, key), f"{topic.name}-{key[1]} to be read")
-        watch.cancel()
         return nemesis
 
     async def _within(self, waiting: Any, what: str) -> None:
@@ -128,33 +128,32 @@ class Run:
                 raise Violation("no-progress", f"{topic.name} takes no batch")
 
     async def _read_all(self, topic: Topic, key: Key) -> None:
-        reader, history = self.last_reader, self.history
-        start, end = await reader.bounds(topic, key)
-        while start is None or end is None:
-            await asyncio.sleep(0.1)
-            start, end = await reader.bounds(topic, key)
-        first = len(history.polls)
-        reader.positions[key] = start
-        while reader.positions[key] < end:
-            await reader.poll(topic, [key], follows=False)
-        found: list[Found] = []
-        for poll in history.polls[first:]:
-            if found and poll.position != found[-1][0] + 1:
-                found = []  # retention went by
-            found += poll.records
-        history.final[key], history.final_start[key] = found, found[0][0] if found else end
+        found = await self.last_reader.read_all(topic, key)
+        self.history.final[key] = found
+        self.history.final_start[key] = found[0][0] if found else self.history.told_end(key)
 
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(WATCH_S)
-            node = self.server.node
-            for partition in node.services.replicas if node is not None else ():
-                log, mark = partition.log, partition.high_watermark
-                flushed = log.flushed_end_offset if partition.settings.flush_on_ack else mark
-                if not log.log_start_offset <= mark <= flushed <= log.log_end_offset:
-                    where = f"{partition.topic}-{partition.index}"
-                    told = f"{log.log_start_offset} {mark} {flushed} {log.log_end_offset}"
-                    raise Violation("bounds", f"{where}: {told}")
+    # ---- looking inside
+
+    def _booted(self, disk: SimDisk) -> None:
+        self.camera.watch(disk)
+        shoot = disk.faults.on_call
+
+        def call(operation: Operation, path: str) -> None:
+            self._look_inside()
+            if shoot is not None:
+                shoot(operation, path)
+
+        disk.faults.on_call = call
+
+    def _look_inside(self) -> None:
+        node = self.server.node
+        for partition in node.services.replicas if node is not None else ():
+            log, mark = partition.log, partition.high_watermark
+            flushed = log.flushed_end_offset if partition.settings.flush_on_ack else mark
+            if not log.log_start_offset <= mark <= flushed <= log.log_end_offset:
+                where = f"{partition.topic}-{partition.index} at {self.sim.loop.time():.3f}"
+                told = f"{log.log_start_offset} {mark} {flushed} {log.log_end_offset}"
+                self.history.inside.append(f"{where}, inside the node: {told}")
 
 
 async def whole_node(sim: SimWorld, power_cuts: int) -> Report:
@@ -167,9 +166,7 @@ async def whole_node(sim: SimWorld, power_cuts: int) -> Report:
             raise logbook.unforeseen[0]
         for violation in check_history(run.history):
             raise violation
-        book = Book(run.history)
-        for shot in run.camera.develop():
-            examine(sim, run.history, book, shot)
+        await Postmortem(sim, run.history, SETTINGS).examine_all(run.camera.develop())
     sends = run.history.sends
     return Report(
         power_cuts=len(run.camera.shots) + nemesis.counts["power cut"],

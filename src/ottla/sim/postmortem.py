@@ -8,10 +8,13 @@ recovery happens, and every partition is read whole:
     the log starts where DeleteRecords was acknowledged to put it, or where it was asked to
     another batch is appended behind, flushed, and read
 
-A whole node takes about ten times as long to start as its log directory, so one image in
-`NODE_EVERY` is started as one, with the metadata of that moment, and asked over the network.
+A whole node takes several times as long to start and to be asked over the network, so it is one
+image in NODE_EVERY that is started as a node, with the metadata of that moment: it must serve,
+show the same, and take another batch.
 """
 
+import asyncio
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,20 +24,25 @@ from ottla.metadata.store import Put
 from ottla.records.batch import iterate_headers
 from ottla.records.builder import build_batch
 from ottla.records.record import Record
+from ottla.sim.client import SimClient
 from ottla.sim.clock import EPOCH_MS, SimClock
-from ottla.sim.consumer import records_of
+from ottla.sim.consumer import Reader, records_of
 from ottla.sim.disk import SimDisk
 from ottla.sim.drive import SIZE_BYTES
 from ottla.sim.history import Found, History, Key, Promises, Topic, value_of
 from ottla.sim.images import Shot
+from ottla.sim.producer import Producer
+from ottla.sim.server import PORT, Server
 from ottla.sim.workload import Violation
 from ottla.sim.world import SimWorld
 from ottla.storage.config import LogConfig
 from ottla.storage.flusher import flush_now
-from ottla.storage.identity import Identity, read_meta_properties
+from ottla.storage.identity import read_meta_properties
 from ottla.storage.log import Log
 from ottla.storage.log_dir import LogDir, LogDirError
 
+NODE_EVERY: Final = 8
+START_S: Final = 60.0
 PATH: Final = "/d"
 CONFIG: Final = LogConfig(segment_index_bytes=120, index_interval_bytes=200)
 PROBE_ID: Final = 1 << 62
@@ -49,117 +57,157 @@ class Promised:
     metadata: list[Put]
 
 
-class Book:
-    """Which record stands where, by all that was ever seen of a run."""
-
-    def __init__(self, history: History) -> None:
-        self.at: dict[Key, dict[int, int]] = {}
+class Postmortem:
+    def __init__(self, sim: SimWorld, history: History, settings: Mapping[str, str]) -> None:
+        self._sim = sim
+        self._history = history
+        self._settings = settings
+        self._at: dict[Key, dict[int, int]] = {}
+        """Which record stands where, by all that was ever seen."""
         for poll in history.polls:
-            self.at.setdefault(poll.key, {}).update(poll.records)
+            self._at.setdefault(poll.key, {}).update(poll.records)
         for key, records in history.final.items():
-            self.at.setdefault(key, {}).update(records)
-        self.idempotent = {
-            record_id: True
-            for send in history.sends
-            if send.is_idempotent
-            for record_id in send.ids()
-        }
-
-
-def examine(sim: SimWorld, history: History, book: Book, shot: Shot[Promised]) -> None:
-    """Recover an image as its log directory; Violation where it breaks a promise."""
-    shot.drive.size_bytes = SIZE_BYTES
-    disk = sim.disk_of(shot.drive)
-    promises = shot.promised.promises
-    meta = read_meta_properties(disk, PATH)
-    if meta is None:
-        _is_nothing_promised(promises, shot.moment)
-        return
-    log_dir = _open(sim, disk, meta[0], shot.moment)
-    for topic in promises.topics:
-        for key in topic.partitions:
-            name = TopicPartition(topic.name, PartitionIndex(key[1]))
-            log, damage = log_dir.logs.get(name), log_dir.offline_logs.get(name)
-            if log_dir.topic_ids.get(name) not in (None, topic.id):
-                log = damage = None  # of another topic of that name
-            where = f"{name} {shot.moment}"
-            if damage is not None and not topic.is_soft:
-                raise Violation("corrupt", f"{where}: {damage}")
-            if log is None and not topic.is_soft and promises.end_offset.get(key):
-                raise Violation("lost-write", f"{where}: no log")
-            if log is not None:
-                _examine_log(history, book, promises, topic, key, log, where)
-    log_dir.close(is_clean=False)
-
-
-def _open(sim: SimWorld, disk: SimDisk, identity: Identity, moment: str) -> LogDir:
-    try:
-        return LogDir.open(
-            PATH,
-            identity,
-            lambda topic: CONFIG,
-            disk=disk,
-            rng=sim.rng("image"),
-            clock=SimClock(sim.loop),
+            self._at.setdefault(key, {}).update(records)
+        self._once: dict[int, None] = dict.fromkeys(
+            record_id for send in history.sends if send.is_idempotent for record_id in send.ids()
         )
-    except (LogDirError, CorruptionError) as error:
-        raise Violation("no-start", f"{moment}: {error}") from error
+        """Records that may stand at one place only."""
+
+    async def examine_all(self, shots: Iterable[Shot[Promised]]) -> None:
+        for number, shot in enumerate(shots):
+            shot.drive.size_bytes = SIZE_BYTES
+            if number % NODE_EVERY:
+                self.examine(shot)
+            else:
+                await self.examine_as_node(shot, number)
+
+    # ---- as a log directory
+
+    def examine(self, shot: Shot[Promised]) -> None:
+        promises = shot.promised.promises
+        disk = self._sim.disk_of(shot.drive)
+        log_dir = self._open(disk, shot.moment)
+        for topic in promises.topics:
+            for key in topic.partitions:
+                where = f"{topic.name}-{key[1]} {shot.moment}"
+                log = None if log_dir is None else self._log_of(log_dir, topic, key, where)
+                if log is not None:
+                    found = contents(log, where)
+                    self._hold(promises, topic, key, found, log.log_start_offset, where)
+                    append_probe(log, where)
+                elif promises.end_offset.get(key) and not topic.is_soft:
+                    raise Violation("lost-write", f"{where}: there is no log")
+        if log_dir is not None:
+            log_dir.close(is_clean=False)
+
+    def _open(self, disk: SimDisk, moment: str) -> LogDir | None:
+        meta = read_meta_properties(disk, PATH)
+        if meta is None:
+            return None
+        clock = SimClock(self._sim.loop)
+        rng = self._sim.rng("image")
+        try:
+            return LogDir.open(PATH, meta[0], lambda topic: CONFIG, disk=disk, rng=rng, clock=clock)
+        except (LogDirError, CorruptionError) as error:
+            raise Violation("no-start", f"{moment}: {error}") from error
+
+    @staticmethod
+    def _log_of(log_dir: LogDir, topic: Topic, key: Key, where: str) -> Log | None:
+        name = TopicPartition(topic.name, PartitionIndex(key[1]))
+        if log_dir.topic_ids.get(name) not in (None, topic.id):
+            return None  # of another topic of that name
+        if name in log_dir.offline_logs and not topic.is_soft:
+            raise Violation("corrupt", f"{where}: {log_dir.offline_logs[name]}")
+        return log_dir.logs.get(name)
+
+    # ---- as a node
+
+    async def examine_as_node(self, shot: Shot[Promised], number: int) -> None:
+        sim, promises = self._sim, shot.promised.promises
+        host = f"image-{number}"
+        server = Server(sim, host, self._settings)
+        server.keep.write(shot.promised.metadata)
+        sim.machine(host).drive = shot.drive
+        server.start()
+        await _until_serving(server, shot.moment)
+        history = History()
+        client = SimClient(sim.boot(f"{host}-client"), host, PORT)
+        reader = Reader(client, history, sim.rng(f"{host} reader"), host, lambda: 1)
+        producer = Producer(
+            SimClock(sim.loop),
+            client,
+            history,
+            sim.rng(f"{host} producer"),
+            lambda: 1,
+            number=PROBE_ID >> 32,
+            acks=-1,
+            is_idempotent=True,
+        )
+        for topic in promises.topics:
+            history.add_topic(topic)
+            for key in topic.partitions:
+                where = f"{topic.name}-{key[1]} {shot.moment}, as a node"
+                found = await asyncio.wait_for(reader.read_all(topic, key), START_S)
+                start = found[0][0] if found else history.told_end(key)
+                self._hold(promises, topic, key, found, start, where)
+            if not await producer.round(topic):
+                raise Violation("no-progress", f"{topic.name} {shot.moment}: takes no batch")
+        if history.surprises:
+            raise Violation("surprise", f"{shot.moment}, as a node: {history.surprises[0]}")
+        server.kill()
+        sim.kill(f"{host}-client")
+
+    # ---- promises
+
+    def _hold(
+        self,
+        promises: Promises,
+        topic: Topic,
+        key: Key,
+        found: list[Found],
+        start: int,
+        where: str,
+    ) -> None:
+        """What was found from the log start on must be what was promised."""
+        end = found[-1][0] + 1 if found else start
+        firm = max(start, promises.retired.get(key, 0))
+        if [offset for offset, _ in found if offset >= firm] != list(range(firm, end)):
+            raise Violation("poll-skip", f"{where}: {start}..{end} has holes")
+        once = [record_id for _, record_id in found if record_id in self._once]
+        if len(dict.fromkeys(once)) != len(once):
+            raise Violation("duplicate", where)
+        if topic.is_soft:
+            return
+        told = promises.end_offset.get(key, 0)
+        if end < told:
+            raise Violation("lost-write", f"{where}: ends at {end}, {told} was told")
+        if start < promises.start_offset.get(key, 0):
+            kept = promises.start_offset[key]
+            raise Violation("log-start", f"{where}: {start}, and {kept} was acknowledged")
+        if start > promises.asked_start.get(key, 0) and not topic.has_retention:
+            raise Violation("lost-write", f"{where}: starts at {start}, which nobody asked")
+        self._hold_records(promises, key, dict(found), range(firm, told), where)
+
+    def _hold_records(
+        self, promises: Promises, key: Key, here: dict[int, int], firm: range, where: str
+    ) -> None:
+        count = promises.acknowledged.get(key, 0)
+        for send in self._history.acknowledged.get(key, [])[:count]:
+            for offset, record_id in enumerate(send.ids(), send.offset):
+                if offset in firm and here[offset] != record_id:
+                    raise Violation("lost-write", f"{where}: {record_id:#x} is not at {offset}")
+        at = self._at.get(key, {})
+        for offset in firm:
+            if offset in at and here[offset] != at[offset]:
+                raise Violation("inconsistent-offset", f"{where}: offset {offset}")
 
 
-def _is_nothing_promised(promises: Promises, moment: str) -> None:
-    if any(promises.end_offset.get(key) for topic in promises.topics for key in topic.partitions):
-        raise Violation("lost-write", f"{moment}: no log directory")
-
-
-def _examine_log(
-    history: History,
-    book: Book,
-    promises: Promises,
-    topic: Topic,
-    key: Key,
-    log: Log,
-    where: str,
-) -> None:
-    found = contents(log, where)
-    start, end = log.log_start_offset, log.log_end_offset
-    firm = max(start, promises.retired.get(key, 0))
-    if [offset for offset, _ in found if offset >= firm] != list(range(firm, end)):
-        raise Violation("poll-skip", f"{where}: {start}..{end} holds {found[:3]}..{found[-3:]}")
-    if not topic.is_soft:
-        _hold_to_promises(history, book, promises, key, found, (start, end), where)
-    ids = [record_id for _, record_id in found if record_id in book.idempotent]
-    if len(dict.fromkeys(ids)) != len(ids):
-        raise Violation("duplicate", where)
-    append_probe(log, where)
-
-
-def _hold_to_promises(
-    history: History,
-    book: Book,
-    promises: Promises,
-    key: Key,
-    found: list[Found],
-    bounds: tuple[int, int],
-    where: str,
-) -> None:
-    start, end = bounds
-    told = promises.end_offset.get(key, 0)
-    if end < told:
-        raise Violation("lost-write", f"{where}: ends at {end}, {told} was told")
-    if start < promises.start_offset.get(key, 0):
-        raise Violation("log-start", f"{where}: {start}, deleted to {promises.start_offset[key]}")
-    if start > promises.asked_start.get(key, 0) and not history.topic_of(key).is_trimmed:
-        raise Violation("lost-write", f"{where}: starts at {start}")
-    here, firm = dict(found), max(start, promises.retired.get(key, 0))
-    count = promises.acknowledged.get(key, 0)
-    for send in history.acknowledged.get(key, [])[:count]:
-        for offset, record_id in enumerate(send.ids(), send.offset):
-            if offset >= firm and here[offset] != record_id:
-                raise Violation("lost-write", f"{where}: {send}: offset {offset}")
-    book_of = book.at.get(key, {})
-    for offset in range(firm, told):
-        if offset in book_of and here[offset] != book_of[offset]:
-            raise Violation("inconsistent-offset", f"{where}: offset {offset}")
+async def _until_serving(server: Server, moment: str) -> None:
+    deadline = server.sim.loop.time() + START_S
+    while not server.is_serving:
+        if server.start_error is not None or server.sim.loop.time() > deadline:
+            raise Violation("no-start", f"{moment}: {server.start_error}")
+        await asyncio.sleep(0.01)
 
 
 def contents(log: Log, where: str) -> list[Found]:

@@ -13,7 +13,7 @@ refusal that no retry will change.
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
@@ -53,8 +53,8 @@ AGAIN: Final = (
     ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
     ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
 )
-"""Not appended by this try; perhaps by an earlier one, or when its turn has come."""
-KNOWN: Final = (*OPEN, *AGAIN)
+"""Not appended by this try; perhaps by an earlier one, or when its turn has come. A node that
+was started again knows only the last batch of a producer, as in Kafka."""
 
 
 @dataclass(eq=False)
@@ -62,6 +62,8 @@ class Batch:
     send: Send
     topic: Topic
     data: bytes
+    boot: int
+    """The life of the node in which it was made."""
     may_be_there: bool = False
 
 
@@ -72,6 +74,7 @@ class Producer:
         client: SimClient,
         history: History,
         rng: random.Random,
+        boot: Callable[[], int],
         *,
         number: int,
         acks: int,
@@ -81,6 +84,8 @@ class Producer:
         self._client = client
         self._history = history
         self._rng = rng
+        self._boot = boot
+        self._round: list[Batch] = []
         self._acks = acks
         self._is_idempotent = is_idempotent
         self._name = f"producer-{number}"
@@ -104,7 +109,7 @@ class Producer:
             return False
         width = self._rng.randint(1, IN_FLIGHT) if self._is_idempotent else 1
         requests = [list(self._batches(topic)) for _ in range(width)]
-        batches = [batch for request in requests for batch in request]
+        batches = self._round = [batch for request in requests for batch in request]
         for _ in range(TRIES):
             await self._try(requests)
             requests = [[batch] for batch in batches if batch.send.ended_at < 0]
@@ -142,7 +147,7 @@ class Producer:
             name = f"{self._name}/{self._life}"
             send = Send(key, name, self._is_idempotent, self._acks, first_id, size, self._now())
             self._history.sends.append(send)
-            yield Batch(send, topic, self._bytes_of(send))
+            yield Batch(send, topic, self._bytes_of(send), self._boot())
 
     def _bytes_of(self, send: Send) -> bytes:
         now_ms = self._clock.time_ms()
@@ -215,6 +220,21 @@ class Producer:
         elif code not in AGAIN:
             self._end(batch, Fate.INFO if batch.may_be_there else Fate.FAIL)
             self._history.surprises.append(f"{batch.send}: {code.name} {row.error_message}")
+        elif self._is_its_turn(batch):
+            self._history.surprises.append(f"{batch.send}: {code.name} in its turn")
+            self._end(batch, Fate.INFO)
+
+    def _is_its_turn(self, batch: Batch) -> bool:
+        """Every batch of its partition before it is acknowledged, and the node is the one that
+        it was sent to first: no sequence is more in order than this, if no power cut took what
+        was acknowledged with acks=1."""
+        before = self._round[: self._round.index(batch)]
+        is_lasting = self._acks == -1 and not batch.topic.is_soft
+        return (
+            batch.boot == self._boot()
+            and (is_lasting or not self._history.power_losses)
+            and all(each.send.fate is Fate.OK for each in before if each.send.key == batch.send.key)
+        )
 
     def _end(self, batch: Batch, fate: Fate, offset: int = -1) -> None:
         self._history.end(batch.send, fate, self._now(), offset)
