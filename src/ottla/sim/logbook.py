@@ -5,6 +5,7 @@ it is an `OSError` (the disk was told to fail).
 """
 
 import logging
+import traceback
 from types import TracebackType
 from typing import Final, Self
 
@@ -19,13 +20,15 @@ class Logbook(logging.Handler):
     def __init__(self, trace: Trace) -> None:
         super().__init__(logging.WARNING)
         self._trace = trace
-        self.unforeseen: list[BaseException] = []
+        self.unforeseen: list[str] = []
+        """Told as texts: a traceback would keep alive what its frames hold."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self._trace.note("log", record.levelname, record.getMessage())
         error = record.exc_info[1] if record.exc_info else None
         if error is not None and not isinstance(error, OSError):
-            self.unforeseen.append(error)
+            told = traceback.format_exception(error)
+            self.unforeseen.append(f"{record.getMessage()}\n{''.join(told)}")
 
     def __enter__(self) -> Self:
         self._propagate, ROOT.propagate = ROOT.propagate, False

@@ -162,8 +162,8 @@ async def whole_node(sim: SimWorld, power_cuts: int) -> Report:
         nemesis = await run.play()
         if run.server.is_up:
             run.server.kill()
-        if logbook.unforeseen:
-            raise logbook.unforeseen[0]
+        for told in logbook.unforeseen:
+            raise Violation("unforeseen", told)
         for violation in check_history(run.history):
             raise violation
         await Postmortem(sim, run.history, SETTINGS).examine_all(run.camera.develop())

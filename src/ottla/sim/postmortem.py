@@ -43,6 +43,7 @@ from ottla.storage.log_dir import LogDir, LogDirError
 
 NODE_EVERY: Final = 8
 START_S: Final = 60.0
+READ_S: Final = 60.0
 PATH: Final = "/d"
 CONFIG: Final = LogConfig(segment_index_bytes=120, index_interval_bytes=200)
 PROBE_ID: Final = 1 << 62
@@ -147,7 +148,10 @@ class Postmortem:
             history.add_topic(topic)
             for key in topic.partitions:
                 where = f"{topic.name}-{key[1]} {shot.moment}, as a node"
-                found = await asyncio.wait_for(reader.read_all(topic, key), START_S)
+                try:
+                    found = await asyncio.wait_for(reader.read_all(topic, key), READ_S)
+                except TimeoutError:
+                    raise Violation("no-progress", f"{where}: cannot be read") from None
                 start = found[0][0] if found else history.told_end(key)
                 self._hold(promises, topic, key, found, start, where)
             if not await producer.round(topic):

@@ -181,6 +181,8 @@ class Producer:
             answers = await asyncio.gather(*(self._ask(request, link) for request in group))
             for request, answer in zip(group, answers, strict=True):
                 self._take(request, answer)
+            if any(batch.send.ended_at < 0 for request in group for batch in request):
+                return  # what is behind them must not come before them
 
     async def _ask(self, request: list[Batch], link: Link | None) -> Answer[ProduceResponse]:
         topic = request[0].topic
