@@ -1,3 +1,4 @@
+import errno
 import logging
 import random
 from collections.abc import Callable
@@ -6,6 +7,11 @@ import pytest
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import PartitionIndex, TopicPartition, Uuid, id_text
+from ottla.sim.content import CrashMode
+from ottla.sim.disk import SimDisk
+from ottla.sim.drive import Drive
+from ottla.sim.faults import Fault
+from ottla.sim.trace import Trace
 from ottla.storage.config import LogConfig
 from ottla.storage.flusher import flush_now
 from ottla.storage.identity import Identity
@@ -237,6 +243,35 @@ def test_what_is_damaged_is_not_forgotten(disk: MemoryDisk) -> None:
         assert disk.files["data/recovery-point-offset-checkpoint"] == b"0\n1\norders 0 5\n"
         assert disk.files["data/replication-offset-checkpoint"] == b"0\n1\norders 0 5\n"
         assert "data/.kafka_cleanshutdown" not in disk.files
+
+
+def test_what_a_failed_sync_lost_is_written_again() -> None:
+    """Reads show it, syncs find nothing to do, a power cut takes it: found by the simulation."""
+    drive = Drive()
+
+    def start() -> tuple[SimDisk, LogDir]:
+        disk = SimDisk(drive, random.Random(1), Trace(lambda: 0.0))
+        return disk, LogDir.open(
+            "data", IDENTITY, lambda _: TINY, disk=disk, rng=random.Random(1), clock=Clock()
+        )
+
+    disk, log_dir = start()
+    log = log_dir.create(ORDERS, TOPIC_ID, TINY)
+    append(log, batch_of(5))
+    flush_now(disk, [log])
+    append(log, batch_of(1))
+    disk.faults.plan(Fault("sync_file_system", code=errno.ENOSYS, times=2))
+    disk.faults.plan(Fault("sync", path_part=".log", loses_pending=True))
+    with pytest.raises(OSError, match="EIO"):
+        flush_now(disk, [log])
+    log_dir.go_offline()
+    disk.die()
+    disk, log_dir = start()
+    assert log_dir.sync_failed
+    assert log_dir.logs[ORDERS].flushed_end_offset == 6
+    disk.die()
+    drive.power_cut(random.Random(1), CrashMode.DROP)
+    assert start()[1].logs[ORDERS].log_end_offset == 6
 
 
 def claimed(disk: MemoryDisk) -> LogDir:

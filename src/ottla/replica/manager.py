@@ -146,7 +146,7 @@ class Directory:
         if self.log_dir.is_offline:
             return
         logger.error("log directory %s goes offline: %s", self.log_dir.path, error)
-        self.log_dir.is_offline = True
+        self.log_dir.go_offline()
         for partition in self._partitions.values():
             partition.close(ErrorCode.KAFKA_STORAGE_ERROR)
 

@@ -20,6 +20,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -53,6 +54,7 @@ from ottla.storage.names import (
     LOG_STARTS,
     RECOVERY_POINTS,
     STRAY_SUFFIX,
+    SYNC_FAILED,
     leaving_directory,
     leaving_state,
     parse_partition_directory,
@@ -99,6 +101,8 @@ class LogDir:
         self.directory_id = ZERO_UUID
         self.was_clean = False
         self.is_offline = False
+        self.sync_failed = False
+        """In the life before this start."""
         self.logs: dict[TopicPartition, Log] = {}
         self.topic_ids: dict[TopicPartition, Uuid] = {}
         """Of the logs here, offline ones too; one that a crash left without its id is missing."""
@@ -164,6 +168,7 @@ class LogDir:
             self._take_marker()
             self._open_logs(config_of)
         except OSError as error:
+            self.go_offline()
             self._let_go()
             raise _not_usable(self.path, error) from error
 
@@ -187,6 +192,15 @@ class LogDir:
         if self.was_clean:
             self.disk.remove(marker)
             self.disk.sync_directory(self.path)
+        self.sync_failed = self.disk.exists(f"{self.path}/{SYNC_FAILED}")
+
+    def go_offline(self) -> None:
+        """The disk failed. A mark is left for a start that finds the page cache as it is: what a
+        failed sync did not write counts as written there. It lives and dies with that cache, so
+        it needs no sync."""
+        self.is_offline = True
+        with suppress(OSError):
+            self.disk.open(f"{self.path}/{SYNC_FAILED}", create=True).close()
 
     def _open_logs(self, config_of: ConfigOf) -> None:
         self._found = [self._read_checkpoint(name) for name in CHECKPOINTS]
@@ -209,13 +223,16 @@ class LogDir:
                 self.disk,
                 self.rng,
                 now_ms,
-                self.was_clean,
+                self.was_clean and not self.sync_failed,
+                sync_failed=self.sync_failed,
                 recovery_point=points.get(topic_partition, 0),
                 log_start_offset=starts.get(topic_partition, 0),
             )
             self._open_log(opening, topic_partition, directory, config)
-        if not self.was_clean:
+        if not self.was_clean or self.sync_failed:
             self._flush_in_groups(list(self.logs.values()))
+        if self.sync_failed and not (self.unowned or self.offline_logs):
+            self.disk.remove(f"{self.path}/{SYNC_FAILED}")
 
     def _leave_alone(self, topic_partition: TopicPartition) -> None:
         self.unowned[topic_partition] = None
@@ -441,6 +458,9 @@ class LogDir:
         try:
             if is_clean and not self.is_offline:
                 self._settle(high_watermarks or {})
+        except OSError:
+            self.go_offline()
+            raise
         finally:
             self._let_go()
 

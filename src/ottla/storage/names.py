@@ -23,6 +23,8 @@ from ottla.base.ids import PartitionIndex, TopicPartition
 LOCK: Final = ".lock"
 META_PROPERTIES: Final = "meta.properties"
 CLEAN_SHUTDOWN: Final = ".kafka_cleanshutdown"
+SYNC_FAILED: Final = ".ottla_sync_failed"
+"""Ottla's own. Kafka, which looks for directories there, passes over it."""
 RECOVERY_POINTS: Final = "recovery-point-offset-checkpoint"
 LOG_STARTS: Final = "log-start-offset-checkpoint"
 HIGH_WATERMARKS: Final = "replication-offset-checkpoint"

@@ -18,6 +18,9 @@ A segment whose tail was lost at the border of two batches is sound by itself: i
 far as the next one begins. (Compaction leaves such gaps: it has to see that the recovery point is
 past what it replaces.)
 
+After a sync that failed, a start that finds the page cache of the one before writes everything
+past the recovery point again, or the next flush would vouch for pages that were never written.
+
 What compaction left behind: `.deleted` and `.cleaned` files go; a `.swap` segment takes the
 place of those whose offsets it holds.
 """
@@ -75,6 +78,8 @@ class Opening:
     is_clean: bool
     recovery_point: int = 0
     log_start_offset: int = 0
+    sync_failed: bool = False
+    """Before this start: what the page cache shows of unflushed bytes may not be on the disk."""
 
 
 class Cut(NamedTuple):
@@ -231,6 +236,17 @@ def _scan_tail(log: Log, opening: Opening) -> None:
             segment.trim()
             segment.is_sealed = False
             log.unflushed.add_rolled(segment)
+        if opening.sync_failed:
+            _write_again(segment)
+
+
+def _write_again(segment: Segment) -> None:
+    """Make its pages dirty: those that a failed sync left count as written, and are not."""
+    position = 0
+    while position < segment.size_bytes:
+        piece = segment.file.pread(min(SCAN_BYTES, segment.size_bytes - position), position)
+        segment.file.pwrite(piece, position)
+        position += len(piece)
 
 
 def _cut(log: Log, segment: Segment, end_offset: int, cut: Cut, opening: Opening) -> None:
