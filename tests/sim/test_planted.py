@@ -110,6 +110,10 @@ def a_failed_sync_is_passed_over(patch: Patch) -> None:
     patch(Flusher, "_go_offline", passed_over)
 
 
+def what_a_failed_sync_lost_is_not_written_again(patch: Patch) -> None:
+    patch(recovery, "_write_again", lambda segment: None)
+
+
 def retention_takes_one_segment_more(patch: Patch) -> None:
     deletable_count = retention.deletable_count
 
@@ -143,6 +147,7 @@ FAULTS: list[Callable[[Patch], None]] = [
     a_duplicate_is_told_the_end_of_the_log,
     a_high_watermark_too_high_by_one,
     a_failed_sync_is_passed_over,
+    what_a_failed_sync_lost_is_not_written_again,
     retention_takes_one_segment_more,
     reads_begin_one_batch_late,
 ]

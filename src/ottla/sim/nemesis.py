@@ -7,8 +7,8 @@
     clog        nothing gets through between the node and one peer, in one direction or both
     slow disk   helper calls take up to a second
     full disk   no room for a few bytes more, until space is made
-    bad sync    a sync fails, once, and the pages that it was to write are lost; the machine is
-                started again
+    bad sync    a sync fails, once, and the pages that it was to write are lost, though reads
+                still show them; the machine is started again, or only the node
     clock jump  the node's wall clock jumps by up to an hour, either way
 
 Each run draws which of them it uses (swarm testing: some faults hide others). At the end
@@ -143,7 +143,11 @@ class Nemesis:
             if self._bad_sync.hits:
                 now = self._sim.loop.time()
                 self._history.offline.append((self._offline_at or now, now))
-                self._lose_power()
+                if self._rng.random() < 0.5:
+                    self._lose_power()
+                else:
+                    self._history.power_losses.append(now)
+                    server.kill()
             self._offline_at = None
             self._bad_sync.times = 0
             self._bad_sync = None
