@@ -27,7 +27,7 @@ NOW_MS = 1_700_000_000_000
 
 
 class Sink:
-    """A connection that keeps what is sent."""
+    """A connection that keeps the answers that are sent, one by one."""
 
     peer, local, unsent_bytes = "127.0.0.1:50000", "127.0.0.1:9092", 0
 
@@ -36,7 +36,11 @@ class Sink:
         self.is_closed = False
 
     def send(self, parts: Any) -> None:
-        self.sent.append(b"".join(bytes(part) for part in parts))
+        rest = b"".join(bytes(part) for part in parts)
+        while rest:
+            size = 4 + int.from_bytes(rest[:4], "big")
+            self.sent.append(rest[:size])
+            rest = rest[size:]
 
     def pause(self) -> None: ...
     def resume(self) -> None: ...

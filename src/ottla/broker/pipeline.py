@@ -58,18 +58,21 @@ class Reply:
     def encode(self, response: Response) -> None:
         self.parts = encode_response(self.api_key, self.api_version, self.correlation_id, response)
 
-    def complete(self, response: Response | list[Part]) -> None:
-        """The response, or what it is encoded to."""
+    def complete(self, response: Response) -> None:
         self.parked = None
         try:
-            if isinstance(response, list):
-                self.parts = response
-            else:
-                self.encode(response)
+            self.encode(response)
         except Exception as error:
             self.session.fail(self.api_key, error)
         else:
             self.session.release()
+
+    # hot: produce
+    def complete_encoded(self, parts: list[Part]) -> None:
+        """The same of a response that is encoded already."""
+        self.parked = None
+        self.parts = parts
+        self.session.release_soon()
 
 
 class Session:
@@ -80,6 +83,7 @@ class Session:
         "_connection",
         "_ending",
         "_forget",
+        "_is_release_due",
         "_paused",
         "_replies",
         "_services",
@@ -109,6 +113,7 @@ class Session:
         self._task: asyncio.Task[Response] | None = None
         self._paused = True
         self._ending = False
+        self._is_release_due = False
         self._closed = False
         connection.pause()
 
@@ -197,7 +202,7 @@ class Session:
                 reply.parts = outcome
             else:
                 reply.parked = outcome
-                outcome.on_complete = reply.complete
+                outcome.on_complete = reply.complete_encoded
         return True
 
     def _handle(
@@ -250,16 +255,30 @@ class Session:
 
     def release(self) -> None:
         """Send the replies that are ready and whose turn it is."""
+        self._is_release_due = False
         replies = self._replies
+        parts: list[Part] = []
         ready = 0
         for reply in replies:
             if reply.parts is None:
                 break
-            self._send(reply.parts)
+            parts += reply.parts
             ready += 1
-        del replies[:ready]
+        if ready:
+            del replies[:ready]
+            self._send(parts)
         if self._paused:
             self._maybe_resume()
+
+    # hot: produce
+    def release_soon(self) -> None:
+        """One of the replies is ready. Where there are several, a flush will have made more of
+        them so: they leave together when it has told all."""
+        if len(self._replies) == 1:
+            self.release()
+        elif not self._is_release_due:
+            self._is_release_due = True
+            self._services.loop.call_soon(self.release)
 
     def _send(self, parts: list[Part]) -> None:
         self._connection.send(parts)
