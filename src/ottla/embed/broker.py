@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from os import PathLike, fspath
 from typing import Any, Self
@@ -30,10 +30,13 @@ class Broker:
     Raises `ottla.StartError` where it cannot start, with what is in the way in one line.
 
         async with ottla.Broker() as broker:
-            producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers)
+            async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers) as producer:
+                await producer.send_and_wait("greetings", b"hello")
 
         with ottla.Broker(settings={"num.partitions": "3"}) as broker:
             producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
+            producer.produce("greetings", b"hello")
+            producer.flush()
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Broker:
         thread = self._thread
         if thread is None:
             return
+        wait([self._address])  # a start that was interrupted comes to its end first
         with suppress(RuntimeError):  # its loop is closed: it failed by itself
             self._request_stop()
         thread.join()
@@ -96,7 +100,8 @@ class Broker:
     async def __aenter__(self) -> Self:
         self._launch()
         try:
-            await asyncio.wrap_future(self._address)
+            # Shielded: to cancel the start is to stop, not to take the address away.
+            await asyncio.shield(asyncio.wrap_future(self._address))
         except BaseException:
             await asyncio.to_thread(self.stop)
             raise

@@ -1,8 +1,11 @@
 """ListOffsets: moments and special timestamps, by version; epochs, errors, isolation."""
 
+import asyncio
+
 import pytest
 
 from ottla.base.errors import ErrorCode
+from ottla.broker.apis import list_offsets
 from ottla.protocol.messages.list_offsets import (
     ListOffsetsPartition,
     ListOffsetsRequest,
@@ -133,16 +136,23 @@ def test_an_empty_partition(on_node, version):
     on_node(test)
 
 
+def append_unflushed(node):
+    partition = node.services.replicas.leader_of("a", 0)
+    batch = memoryview(build_batch([Record(0, START + 50, None, b"v")]))
+    partition.append(batch, acks_all=False, now_ms=START + 100, version=9)
+    return partition
+
+
 @pytest.mark.parametrize("version", range(2, 12))
 @pytest.mark.parametrize("isolation", [0, 1])
-def test_what_is_not_flushed_is_not_there(on_node, flushes, version, isolation):
+def test_what_cannot_be_flushed_is_not_there(on_node, flushes, monkeypatch, version, isolation):
+    monkeypatch.setattr(list_offsets, "FLUSH_WAIT_S", 0)
+
     async def test(node):
         await node.topic("a")
         await append(node, 10)
         with flushes.held():
-            partition = node.services.replicas.leader_of("a", 0)
-            batch = memoryview(build_batch([Record(0, START + 50, None, b"v")]))
-            partition.append(batch, acks_all=True, now_ms=START + 100, version=9)
+            partition = append_unflushed(node)
             options = {"isolation_level": isolation}
             assert (await found(node, LATEST, version, **options))[1] == 1
             assert await found(node, START + 20, version, **options) == NONE
@@ -151,6 +161,21 @@ def test_what_is_not_flushed_is_not_there(on_node, flushes, version, isolation):
         await node.flushed(partition)
         assert (await found(node, LATEST, version, **options))[1] == 2
         assert (await found(node, START + 20, version, **options))[1] == 1
+
+    on_node(test)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_was_acknowledged_before_its_flush_is_waited_for(on_node, flushes, version):
+    async def test(node):
+        await node.topic("a")
+        with flushes.held():
+            append_unflushed(node)
+            answer = node.begin(listed(("a", 0, LATEST), ("none", 0, LATEST)), version)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert not answer.done()
+        assert [row.offset for row in rows(await answer)] == [1, -1]
 
     on_node(test)
 
