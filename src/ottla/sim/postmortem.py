@@ -94,7 +94,7 @@ class Postmortem:
                 log = None if log_dir is None else self._log_of(log_dir, topic, key, where)
                 if log is not None:
                     found = contents(log, where)
-                    self._hold(promises, topic, key, found, log.log_start_offset, where)
+                    self._hold(promises, topic, key, found, start=log.log_start_offset, where=where)
                     append_probe(log, where)
                 elif promises.end_offset.get(key) and not topic.is_soft:
                     raise Violation("lost-write", f"{where}: there is no log")
@@ -153,7 +153,7 @@ class Postmortem:
                 except TimeoutError:
                     raise Violation("no-progress", f"{where}: cannot be read") from None
                 start = found[0][0] if found else history.told_end(key)
-                self._hold(promises, topic, key, found, start, where)
+                self._hold(promises, topic, key, found, start=start, where=where)
             if not await producer.round(topic):
                 raise Violation("no-progress", f"{topic.name} {shot.moment}: takes no batch")
         if history.surprises:
@@ -169,6 +169,7 @@ class Postmortem:
         topic: Topic,
         key: Key,
         found: list[Found],
+        *,
         start: int,
         where: str,
     ) -> None:

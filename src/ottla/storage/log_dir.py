@@ -394,13 +394,9 @@ class LogDir:
                 self._writing = None
                 self.write_checkpoints(self.high_watermarks, offload, done)
                 return
-            try:
-                if error is not None:
-                    raise error
-                for path, _data in writing.files:
-                    self.disk.rename(path + NEXT, path)
-            except OSError as failure:
-                ended(None, failure)
+            error = error or _name_next(self.disk, writing.files)
+            if error is not None:
+                ended(None, error)
             else:
                 offload.submit(partial(self.disk.sync_directory, self.path), ended)
 
@@ -507,6 +503,15 @@ def _make_durable_directory(disk: Disk, path: str) -> None:
 def _write_next(disk: Disk, contents: Sequence[tuple[str, bytes]]) -> None:
     for path, data in contents:
         write_whole(disk, path + NEXT, data, sync=True)
+
+
+def _name_next(disk: Disk, contents: Sequence[tuple[str, bytes]]) -> OSError | None:
+    try:
+        for path, _ in contents:
+            disk.rename(path + NEXT, path)
+    except OSError as error:
+        return error
+    return None
 
 
 def _replace_all(disk: Disk, contents: Sequence[tuple[str, bytes]]) -> None:
