@@ -114,7 +114,7 @@ class BrokerSettings(BrokerCoordinatorSettings):
         INT,
         20_000,
         at_least(0),
-        "Most connections at once; more are closed as they come. Kafka sets no bound.",
+        "Most connections at once; more wait until one is closed. Kafka sets no bound.",
         update=Update.CLUSTER_WIDE,
     )
     max_connections_per_ip: int = option(

@@ -18,7 +18,7 @@ Log-append time is patched into the bytes that came; another codec makes new byt
 the unpacked records are the same.
 
 Stricter than Kafka: attribute bits that have no meaning, the delete-horizon and log-append bits
-from a client, a transactional batch or an epoch without a producer, bytes behind the batch.
+from a client, a producer id below -1, one with an epoch below 0, bytes behind the batch.
 """
 
 from dataclasses import dataclass

@@ -9,8 +9,8 @@
 
 Slots are bounded, and so are the partitions of all sessions together: past either a full fetch
 gets no session, and one that grows is ended (its client starts anew). A session idle for
-`EVICTION_MS` makes room for a new one, the longest idle first. A partition that was answered goes
-to the end of its session's order, so that a byte limit starves none.
+`EVICTION_MS` makes room for a new one, the longest idle first. A partition that had data goes to
+the end of its session's order, so that a byte limit starves none.
 """
 
 from collections.abc import Iterable
