@@ -308,10 +308,12 @@ def test_retention_ms_of_old_segments(with_configs, clock):
         await sent(node, batch(timestamp=NOW_MS + 500))
         clock.now_ms = NOW_MS + 1001
         node.services.replicas.clean_up()
-        assert (log_of(node).log_start_offset, bases(node)) == (1, [1])
+        await until(lambda: bases(node) == [1])
+        assert log_of(node).log_start_offset == 1
         clock.now_ms = NOW_MS + 1501
         node.services.replicas.clean_up()
-        assert (log_of(node).log_start_offset, bases(node)) == (2, [2])
+        await until(lambda: bases(node) == [2])
+        assert log_of(node).log_start_offset == 2
 
     with_configs(test, retention_ms="1000")
 
@@ -320,7 +322,7 @@ def test_retention_bytes(with_configs):
     async def test(node):
         await sent(node, *[batch(value=b"x" * LARGE) for _ in range(4)])
         node.services.replicas.clean_up()
-        assert bases(node) == [2, 3]
+        await until(lambda: bases(node) == [2, 3])
         assert log_of(node).log_start_offset == 2
 
     with_configs(test, retention_bytes=str(2 * LARGE), segment_bytes=str(1 << 20))
@@ -333,9 +335,10 @@ def test_file_delete_delay_ms(with_configs, clock, tmp_path):
     async def test(node):
         await sent(node, batch(timestamp=NOW_MS - 10_000))
         node.services.replicas.clean_up()
-        assert leaving()
+        await until(leaving)
         clock.now_ms += 299
         node.services.replicas.clean_up()
+        await turns()
         assert leaving()
         clock.now_ms += 1
         await until(lambda: not log_of(node).is_flushing)
