@@ -217,6 +217,25 @@ def test_all_after_a_barrier_wait_for_it(on_stage: Any) -> None:
     on_stage(test)
 
 
+def test_output_that_drains_does_not_end_a_barrier(on_stage: Any) -> None:
+    async def test(stage: Stage) -> None:
+        done: asyncio.Future[Any] = stage.loop.create_future()
+
+        async def slowly(request: Any) -> Any:
+            return await done
+
+        stage.plan[METADATA] = slowly
+        stage.ask(METADATA, PRODUCE)
+        stage.session.drained()
+        await turns()
+        assert stage.handled_keys == [METADATA]
+        done.set_result(ANSWERS[METADATA])
+        await turns()
+        assert stage.answered == [1, 2]
+
+    on_stage(test)
+
+
 def test_in_flight_requests_are_capped(on_stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(stage: Stage) -> None:
         monkeypatch.setattr(limits, "CONNECTION_IN_FLIGHT_COUNT", 3)

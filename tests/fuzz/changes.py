@@ -45,10 +45,20 @@ class Mutator:
 
     def next(self) -> tuple[bytes, list[int]]:
         draw = self._draw
-        data = b"".join(self._frame() for _ in range(draw.choice((1, 1, 1, 1, 2, 3))))
+        if draw.random() < 0.15:
+            data = self._like_an_earlier_one()
+        else:
+            data = b"".join(self._frame() for _ in range(draw.choice((1, 1, 1, 1, 2, 3))))
         count = draw.choice((0, 0, 0, 1, 2, 5))
         cuts = sorted(draw.randrange(len(data) + 1) for _ in range(count))
         return data, cuts
+
+    def _like_an_earlier_one(self) -> bytes:
+        """A good Produce, which the session learns, and others that differ a little."""
+        first = self._valid(ApiKey.PRODUCE, self._draw.randrange(3, APIS[ApiKey.PRODUCE].last + 1))
+        rest = [self._changed(first), sized(self._changed(first)[4:]), first]
+        self._draw.shuffle(rest)
+        return first + b"".join(rest)
 
     def _frame(self) -> bytes:
         draw = self._draw

@@ -66,6 +66,15 @@ def test_every_byte_changed_to_telling_values(key: ApiKey, tmp_path: Path) -> No
     feed(tmp_path, lambda bench: every_version(bench, key, byte_changes))
 
 
+def test_every_byte_of_a_produce_changed_behind_its_like(tmp_path: Path) -> None:
+    """A session learns what a Produce looks like: what looks almost so must not pass for it."""
+
+    def behind(frame: bytes) -> Iterable[bytes]:
+        return (frame + bad for bad in (*byte_changes(frame), *prefixes(frame)))
+
+    feed(tmp_path, lambda bench: every_version(bench, ApiKey.PRODUCE, behind))
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3_600)
 @pytest.mark.parametrize("key", ENDPOINTS, ids=label)

@@ -215,6 +215,25 @@ def test_half_sent_frames_stop_at_the_bound_and_small_ones_are_served(place, mon
     assert all("queued.max.request.bytes" in line for line in caplog.messages)
 
 
+def test_past_the_bound_a_socket_with_a_tail_is_not_read(place):
+    async def run():
+        async with place(ListenCaps(max_kept_bytes=1_000), FRAME) as here:
+            (first, first_peer), (second, second_peer) = await here.pair(), await here.pair()
+            await here.loop.sock_sendall(first, bytes(900))
+            await first_peer.until(lambda peer: peer.calls == [900])
+            await here.loop.sock_sendall(second, bytes(900))
+            await second_peer.until(lambda peer: peer.calls == [900])
+            await here.loop.sock_sendall(second, bytes(100))
+            for size in (901, 902, 903):
+                await here.loop.sock_sendall(first, bytes(1))
+                await first_peer.until(lambda peer, size=size: peer.calls[-1] == size)
+            assert second_peer.calls == [900]
+            first.close()
+            await second_peer.until(lambda peer: peer.calls == [900, 1_000])
+
+    asyncio.run(run())
+
+
 def test_frames_that_wait_for_memory_come_whole_in_the_end(place):
     """Twenty frames are wanted at once where three have room: each gets its turn."""
 

@@ -120,6 +120,7 @@ def test_partitions_of_all_are_bounded(
     first = opened(sessions, *range(6))
     second = opened(sessions, *range(4))
     assert sessions.open(False) is None, "the partitions of all sessions are too many"
+    monkeypatch.setattr(fetch_session, "PARTITIONS_OF_ALL", 9)
     sessions.next(first.id, 1, False).update(wanted(0, 1), ())  # changes, does not grow
     sessions.next(second.id, 1, False)
     with pytest.raises(KafkaError) as caught:
