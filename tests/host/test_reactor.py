@@ -6,6 +6,8 @@ from ottla.host.reactor import close_world, real_world
 
 
 def test_a_world_has_every_part_and_closing_it_leaves_nothing(place):
+    before = threading.enumerate()
+
     async def test():
         async with place() as here:
             world = here.world
@@ -31,6 +33,6 @@ def test_a_world_has_every_part_and_closing_it_leaves_nothing(place):
                 raise AssertionError("it still listens")
             except ConnectionRefusedError:
                 pass
-            assert not [t for t in threading.enumerate() if t.name.startswith("ottla-")]
+            assert not [t for t in threading.enumerate() if t not in before]
 
     asyncio.run(test())
