@@ -58,7 +58,9 @@ class Mutator:
         first = self._valid(ApiKey.PRODUCE, self._draw.randrange(3, APIS[ApiKey.PRODUCE].last + 1))
         rest = [self._changed(first), sized(self._changed(first)[4:]), first]
         self._draw.shuffle(rest)
-        return first + b"".join(rest)
+        numbered = (frame[:8] + number.to_bytes(4, "big") + frame[12:]
+                    for number, frame in enumerate(rest))  # fmt: skip
+        return first + b"".join(numbered)
 
     def _frame(self) -> bytes:
         draw = self._draw

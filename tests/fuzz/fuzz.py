@@ -63,7 +63,8 @@ class Run:
         self._deadline = self.started + seconds
         self._exhaustive = exhaustive
         self._round = 0
-        self._walk_at = 0
+        self._walk: Iterator[Input] | None = None
+        self._is_walked = False
 
     async def all(self) -> None:
         while await self._one_round():
@@ -90,18 +91,18 @@ class Run:
         return True
 
     def _inputs(self, bench: Bench) -> Iterator[Input]:
+        """What is left of the walk, then random changes. The nodes of a seed give their topics
+        the same ids, so the walk goes on over them."""
         records = bytes(batch(2))
-        walked = walk(bench.topic_id, records, exhaustive=self._exhaustive)
-        for number, one in enumerate(walked):
-            if number >= self._walk_at:
-                self._walk_at += 1
-                yield one
+        if self._walk is None:
+            self._walk = walk(bench.topic_id, records, exhaustive=self._exhaustive)
+        yield from self._walk
+        self._is_walked = True
         yield from random_inputs(self.seed * 1_000_003 + self._round, bench.topic_id, records)
 
     def _is_over(self) -> bool:
-        if self._exhaustive and self._round * ROUND_COUNT >= self._walk_at:
-            return time.monotonic() > self._deadline
-        return not self._exhaustive and time.monotonic() > self._deadline
+        is_due = self._is_walked or not self._exhaustive
+        return is_due and time.monotonic() > self._deadline
 
     def report(self) -> str:
         took = max(time.monotonic() - self.started, 1e-9)
