@@ -58,6 +58,12 @@ def reopen(disk: Disk, config: LogConfig = TINY, *, is_clean: bool = False, **kn
     return open_log(opening, ORDERS, DIRECTORY, config)
 
 
+def delete_old_segments(log: Log, now_ms: int, high_watermark: int) -> int:
+    """A turn of retention; how many segments went."""
+    log.retire_old_segments(now_ms, high_watermark)
+    return log.drop_retired(now_ms, log.log_start_offset)
+
+
 def read_all(log: Log, end_offset: int | None = None, *, max_bytes: int = 1 << 20) -> list[bytes]:
     """Every batch from the log start on, read as a sequential consumer does."""
     end = log.log_end_offset if end_offset is None else end_offset

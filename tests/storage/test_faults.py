@@ -122,13 +122,24 @@ class Life:
             self.flusher.mark_dirty(log)
         self.flusher.kick()
         if self.rng.random() < 0.1:
-            for log in self.logs:
-                log.delete_old_segments(self.clock.now_ms, log.flushed_end_offset)
+            self.retention()
         if self.rng.random() < 0.2:
             self.log_dir.write_checkpoints({}, self.offload, lambda _: None)
         for _ in range(self.rng.randrange(4)):
             if self.offload.waiting:
                 self.offload.waiting.pop(0)()
+
+    def retention(self) -> None:
+        now_ms = self.clock.now_ms
+        for log in self.logs:
+            log.retire_old_segments(now_ms, log.flushed_end_offset)
+        starts = [log.log_start_offset for log in self.logs]
+
+        def drop(_: OSError | None) -> None:
+            for log, start in zip(self.logs, starts, strict=True):
+                log.drop_retired(now_ms, start)
+
+        self.log_dir.write_checkpoints({}, self.offload, drop)
 
 
 @pytest.mark.parametrize("mode", list(CrashMode))

@@ -284,10 +284,32 @@ class ReplicaManager:
                 continue
             try:
                 directory.log_dir.remove_deleted()
-                for partition in list(directory):
-                    partition.log.delete_old_segments(now_ms, partition.high_watermark)
+                for partition in directory:
+                    partition.log.retire_old_segments(now_ms, partition.high_watermark)
             except OSError as error:
                 directory.failed(error)
+            logs = [each.log for each in directory if each.log.has_retired]
+            retired = [(log, log.log_start_offset) for log in logs]
+            if retired and not directory.log_dir.is_offline:
+                self.checkpoint(directory, partial(self._drop_retired, directory, retired))
+
+    def _drop_retired(
+        self, directory: Directory, retired: list[tuple[Log, int]], error: OSError | None
+    ) -> None:
+        """Segments of which the disk knows that the log starts behind them. A full disk cannot
+        be told: then one of each log goes, behind what went before, and makes room."""
+        log_dir = directory.log_dir
+        now_ms = self._world.clock.time_ms()
+        try:
+            for log, end_offset in retired:
+                if log_dir.is_offline or log_dir.logs.get(log.topic_partition) is not log:
+                    continue
+                if error is not None and log.has_retired:
+                    self._world.disk.sync_directory(log.directory)
+                    end_offset = log.segments[1].base_offset
+                log.drop_retired(now_ms, end_offset)
+        except OSError as failure:
+            directory.failed(failure)
 
     def write_checkpoints(self) -> None:
         for directory in self.directories:

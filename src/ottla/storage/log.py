@@ -377,9 +377,10 @@ class Log:
             self.log_start_offset = offset
             self.epochs.truncate_start(offset)
 
-    def delete_old_segments(self, now_ms: int, high_watermark: int) -> int:
-        """Retention by time, by size and by the log start; the count of segments that went.
-        Their files keep the name `.deleted` for `file.delete.delay.ms`."""
+    def retire_old_segments(self, now_ms: int, high_watermark: int) -> None:
+        """Retention by time, by size and by the log start moves the log start. The segments below
+        it go with `drop_retired`, when the new start is on the disk: a power cut may undo some
+        renames and not others, and must not leave a hole where nobody expects one."""
         self.remove_deleted(now_ms)
         self.producer_state.expire(now_ms, self.config.producer_id_expiration_ms)
         for segment in self.segments:
@@ -394,10 +395,21 @@ class Log:
         )
         if count == len(self.segments):
             self.roll(now_ms)
+        if count:
+            self.advance_start(self._bases[count])
+
+    @property
+    def has_retired(self) -> bool:
+        """Whether a segment lies wholly below the log start."""
+        return len(self._bases) > 1 and self._bases[1] <= self.log_start_offset
+
+    def drop_retired(self, now_ms: int, end_offset: int) -> int:
+        """Drop the segments wholly below `end_offset`, which is a log start that the disk knows;
+        their count. Their files keep the name `.deleted` for `file.delete.delay.ms`."""
+        check(end_offset <= self.log_start_offset, "only what is retired is dropped")
+        count = max(bisect_right(self._bases, end_offset) - 1, 0)
         for _ in range(count):
             self._drop_segment(self.segments[0], now_ms)
-        if count:
-            self.advance_start(self._bases[0])
         return count
 
     def _drop_segment(self, segment: Segment, now_ms: int) -> None:

@@ -113,6 +113,7 @@ def _open(log: Log, opening: Opening) -> None:
     for base in bases:
         log.adopt(_segment(log, base, opening))
     _load_epochs(log)
+    _drop_retired(log, opening)
     _drop_empty(log)
     if not opening.is_clean:
         log.unflushed.add_directory(log.directory)
@@ -164,6 +165,12 @@ def _start_anew(log: Log, opening: Opening) -> None:
     log.start_at(opening.log_start_offset, opening.now_ms)
     log.epochs = LeaderEpochs()
     log.epochs.is_dirty = True
+
+
+def _drop_retired(log: Log, opening: Opening) -> None:
+    """What lies wholly below the log start was being dropped, and may be there in part."""
+    while len(log.segments) > 1 and log.segments[1].base_offset <= opening.log_start_offset:
+        log.discard(log.segments[0])
 
 
 def _drop_empty(log: Log) -> None:

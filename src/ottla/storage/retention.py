@@ -3,7 +3,7 @@
 A segment goes when every batch in it lies below the log start, or when its youngest record is
 older than `retention.ms`, or when the log without it still holds `retention.bytes`. Nothing at
 or past the high watermark goes, and an empty active segment stays. This module decides alone;
-`Log.delete_old_segments` acts.
+`Log.retire_old_segments` acts.
 """
 
 from collections.abc import Sequence
