@@ -318,15 +318,6 @@ def test_answers_that_crossed_are_not_compared() -> None:
     assert check_history(story) == []
 
 
-def test_holes_that_retention_left() -> None:
-    story = Story()
-    story.retire({TRIMMED: 5})
-    story.poll(0, (0, 10), (5, 15), (6, 16), key=TRIMMED)
-    assert check_history(story) == []
-    story.poll(5, (5, 15), (7, 17), key=TRIMMED)
-    assert broken(story) == ["poll-skip"]
-
-
 def test_a_few_breaches_of_each_are_told() -> None:
     story = Story()
     for offset in range(REPORTED + 5):

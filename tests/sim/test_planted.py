@@ -15,7 +15,7 @@ from ottla.storage.flusher import Flusher, Round
 from ottla.storage.log import Log
 from ottla.storage.producer_state import ProducerState
 
-SEEDS = 12
+SEEDS = 40
 POWER_CUTS = 40
 
 Patch = Callable[[object, str, object], None]

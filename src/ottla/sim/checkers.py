@@ -6,8 +6,7 @@
     duplicate             an idempotent producer's record is there once
     order                 an idempotent producer's records stand in the order it sent them
     refused-read          what was certainly refused is never seen
-    poll-skip             a poll starts at the offset it asked for, and has no holes (but for
-                          segments that retention had dropped and a power cut brought back)
+    poll-skip             a poll starts at the offset it asked for, and has no holes
     follower              the polls of a reader that follows go on where the last one ended
     high-watermark        a high watermark never goes back
     log-start             a log start never goes back in one life of the node, and never behind
@@ -81,7 +80,7 @@ def lost_write(history: History) -> Findings:
         is_durable = send.acks == ACKS_ALL and not history.topic_of(send.key).is_soft
         if not is_durable and send.ended_at <= last_loss:
             continue
-        start = max(history.final_start[send.key], history.retired(send.key))
+        start = history.final_start[send.key]
         for offset, record_id in enumerate(send.ids(), send.offset):
             if offset >= start and finals[send.key].get(offset) != record_id:
                 yield f"{_show(history, send)}: {record_id:#x} is not at {offset} at the end"
@@ -134,15 +133,14 @@ def refused_read(history: History) -> Findings:
 def poll_skip(history: History) -> Findings:
     for poll in history.polls:
         asked = [(poll.position - 1, 0)] if poll.records else []
-        yield from _holes(history, poll.key, [*asked, *poll.records], _where(history, poll))
+        yield from _holes([*asked, *poll.records], _where(history, poll))
     for key, records in history.final.items():
-        yield from _holes(history, key, records, f"{_name(history, key)} at the end")
+        yield from _holes(records, f"{_name(history, key)} at the end")
 
 
-def _holes(history: History, key: Key, records: list[Found], where: str) -> Findings:
+def _holes(records: list[Found], where: str) -> Findings:
     for (offset, _), (following, _) in pairwise(records):
-        is_retired = offset < following <= history.retired(key)
-        if following != offset + 1 and not is_retired:
+        if following != offset + 1:
             yield f"{where}: {following} behind {offset}"
 
 

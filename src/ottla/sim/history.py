@@ -125,8 +125,6 @@ class Promises:
     end_offset: dict[Key, int] = field(default_factory=dict)
     start_offset: dict[Key, int] = field(default_factory=dict)
     asked_start: dict[Key, int] = field(default_factory=dict)
-    retired: dict[Key, int] = field(default_factory=dict)
-    """Below it retention has let go: segments may come back from there, all or some."""
     topics: tuple[Topic, ...] = ()
     """Those that were there for sure."""
 
@@ -136,7 +134,6 @@ class Promises:
             dict(self.end_offset),
             dict(self.start_offset),
             dict(self.asked_start),
-            dict(self.retired),
             topics,
         )
 
@@ -199,14 +196,6 @@ class History:
     def deleting(self, key: Key, offset: int) -> None:
         """DeleteRecords is about to be sent: from here on the log may start there."""
         self._raise(self._now.asked_start, key, offset)
-
-    def retire(self, log_starts: dict[Key, int]) -> None:
-        """Where the logs start at a moment when the power may go."""
-        for key, offset in log_starts.items():
-            self._raise(self._now.retired, key, offset)
-
-    def retired(self, key: Key) -> int:
-        return self._now.retired.get(key, 0)
 
     def asked_start(self, key: Key) -> int:
         return self._now.asked_start.get(key, 0)

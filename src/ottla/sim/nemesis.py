@@ -122,7 +122,6 @@ class Nemesis:
 
     def _lose_power(self) -> None:
         self._history.power_losses.append(self._sim.loop.time())
-        self._history.retire(self._server.log_starts())
         self._server.power_cut()
 
     def _clog(self) -> None:

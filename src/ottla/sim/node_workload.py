@@ -60,7 +60,6 @@ class Run:
         self.admin = Admin(self._client("admin"), self.history, sim.rng("admin"), self._boot)
 
     def _promised(self) -> Promised:
-        self.history.retire(self.server.log_starts())
         return Promised(self.history.promises(), self.server.metadata())
 
     # ---- who takes part

@@ -175,8 +175,7 @@ class Postmortem:
     ) -> None:
         """What was found from the log start on must be what was promised."""
         end = found[-1][0] + 1 if found else start
-        firm = max(start, promises.retired.get(key, 0))
-        if [offset for offset, _ in found if offset >= firm] != list(range(firm, end)):
+        if [offset for offset, _ in found] != list(range(start, end)):
             raise Violation("poll-skip", f"{where}: {start}..{end} has holes")
         once = [record_id for _, record_id in found if record_id in self._once]
         if len(dict.fromkeys(once)) != len(once):
@@ -191,7 +190,7 @@ class Postmortem:
             raise Violation("log-start", f"{where}: {start}, and {kept} was acknowledged")
         if start > promises.asked_start.get(key, 0) and not topic.has_retention:
             raise Violation("lost-write", f"{where}: starts at {start}, which nobody asked")
-        self._hold_records(promises, key, dict(found), range(firm, told), where)
+        self._hold_records(promises, key, dict(found), range(start, told), where)
 
     def _hold_records(
         self, promises: Promises, key: Key, here: dict[int, int], firm: range, where: str

@@ -22,7 +22,6 @@ from ottla.metadata.memory import MemoryKeep, MemoryStore
 from ottla.metadata.store import LeaseId, Put, Store
 from ottla.sim.content import CrashMode
 from ottla.sim.disk import SimDisk
-from ottla.sim.history import Key
 from ottla.sim.world import SimWorld
 
 PORT = 9_092
@@ -80,18 +79,6 @@ class Server:
     def node(self) -> Node | None:
         """The node, while it serves."""
         return self._node if self.is_serving else None
-
-    def log_starts(self) -> dict[Key, int]:
-        """Where the log of each partition starts by now, as the node has it in memory."""
-        node = self.node
-        if node is None:
-            return {}
-        topics = node.services.cluster.image.topics
-        return {
-            (bytes(topics[each.topic].id), each.index): each.log.log_start_offset
-            for each in node.services.replicas
-            if each.topic in topics
-        }
 
     @property
     def needs_restart(self) -> bool:
