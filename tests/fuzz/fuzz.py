@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -96,9 +97,11 @@ class Run:
         records = bytes(batch(2))
         if self._walk is None:
             self._walk = walk(bench.topic_id, records, exhaustive=self._exhaustive)
-        yield from self._walk
+        return chain(self._walk, self._random_inputs(bench.topic_id, records))
+
+    def _random_inputs(self, topic_id: bytes, records: bytes) -> Iterator[Input]:
         self._is_walked = True
-        yield from random_inputs(self.seed * 1_000_003 + self._round, bench.topic_id, records)
+        yield from random_inputs(self.seed * 1_000_003 + self._round, topic_id, records)
 
     def _is_over(self) -> bool:
         is_due = self._is_walked or not self._exhaustive

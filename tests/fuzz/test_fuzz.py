@@ -164,3 +164,17 @@ def test_a_run_counts_what_it_did(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert out.startswith("seed 1: 500 inputs, ")
     assert "/s)" in out
+
+
+def test_the_walk_goes_on_from_node_to_node(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exhaustive: however short the time, every input of the walk is given, and once."""
+    monkeypatch.setattr(fuzz, "ROUND_COUNT", 300)
+    monkeypatch.setattr(fuzz, "CLOCK_EVERY", 100)
+    monkeypatch.setattr(fuzz, "SERVED", [(ApiKey.FIND_COORDINATOR, 0)])
+    frame = frame_of(ApiKey.FIND_COORDINATOR, 0)
+    count = 1 + len(frame) - 4 + 255 * len(frame)
+    assert fuzz.main(["--seconds", "0", "--exhaustive"]) == 0
+    given = int(capsys.readouterr().out.split(" inputs")[0].split()[-1].replace(",", ""))
+    assert count < given <= count + 400
