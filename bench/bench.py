@@ -106,10 +106,12 @@ def main() -> int:
         measure(chosen)
         chosen.source = RESULTS
     rounds: Rounds = json.loads(chosen.source.read_text())
-    table = "\n".join(ratio_lines(rounds))
-    print(table, "\n".join(cap_lines(rounds)), "\n".join(floor_lines(rounds)), sep="\n\n")
+    tables = "\n\n".join(
+        "\n".join(lines(rounds)) for lines in (ratio_lines, cap_lines, floor_lines)
+    )
+    print(tables)
     if chosen.readme:
-        write_readme(table, len(rounds["ottla"]))
+        write_readme(tables, len(rounds["ottla"]))
     return 0
 
 
@@ -192,7 +194,7 @@ def floor_lines(rounds: Rounds) -> Iterator[str]:
         yield f"| {row.test} | {row.figure} | {' | '.join(cells)} |"
 
 
-def write_readme(table: str, rounds: int) -> None:
+def write_readme(tables: str, rounds: int) -> None:
     path = ROOT / "README.md"
     before, rest = path.read_text().split(BEGIN)
     _, after = rest.split(END)
@@ -201,7 +203,7 @@ def write_readme(table: str, rounds: int) -> None:
         "2 cores for broker and load together (a JVM is squeezed there and would gain on a larger "
         "machine). Ratios are to Kafka's figure of the same run, with the bound that was set."
     )
-    path.write_text(f"{before}{BEGIN}\n{note}\n\n{table}\n{END}{after}")
+    path.write_text(f"{before}{BEGIN}\n{note}\n\n{tables}\n{END}{after}")
 
 
 if __name__ == "__main__":

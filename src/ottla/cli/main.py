@@ -7,14 +7,20 @@ argparse, since it is loaded with every start and costs a tenth of what a richer
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from ottla.cli import serve
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """What is wrong with the words is one line, as everything that keeps a broker from starting."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="ottla", description="A log broker that speaks Kafka's protocol."
-    )
+    parser = OneLineParser(prog="ottla", description="A log broker that speaks Kafka's protocol.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve.add_to(commands)
     chosen = parser.parse_args(arguments)

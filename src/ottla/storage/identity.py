@@ -44,7 +44,8 @@ def read_meta_properties(disk: Disk, log_dir: str) -> MetaProperties | None:
         identity = Identity(found["cluster.id"], int(found["node.id"]))
         return MetaProperties(identity, id_of_text(found["directory.id"]))
     except (ValueError, KeyError) as error:
-        cause = f"not readable: {error}"
+        what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+        cause = f"not readable: {what}"
         raise CorruptionError(cause, path=path, size_bytes=len(data)) from error
 
 

@@ -1,4 +1,4 @@
-"""DeleteRecords (key 21): move a partition's log start offset forward.
+"""DeleteRecords (key 21): let partitions start at a later offset.
 
 Behaviour. Each partition is answered on its own, with the offset that it starts at from now on.
 -1 means the high watermark; an offset past it is OFFSET_OUT_OF_RANGE, one below the start
