@@ -48,7 +48,8 @@ class Story(History):
             "tries": 1,
             **known,
         }
-        send = Send(first_id=first_id, sent_at=self.tick(), **given)
+        now = self.tick()
+        send = Send(first_id=first_id, sent_at=now, tried_at=now, **given)
         self.sends.append(send)
         self.end(send, fate, self.tick(), offset)
         return send

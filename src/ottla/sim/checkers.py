@@ -78,7 +78,7 @@ def lost_write(history: History) -> Findings:
         if send.fate is not Fate.OK or send.key not in history.final:
             continue
         is_durable = send.acks == ACKS_ALL and not history.topic_of(send.key).is_soft
-        if not is_durable and send.ended_at <= last_loss:
+        if not is_durable and send.tried_at <= last_loss:
             continue
         start = history.final_start[send.key]
         for offset, record_id in enumerate(send.ids(), send.offset):

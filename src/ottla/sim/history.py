@@ -74,6 +74,8 @@ class Send:
     count: int
     sent_at: float
     tries: int = 0
+    tried_at: float = -1.0
+    """When it was sent last."""
     fate: Fate = Fate.INFO
     offset: int = -1
     ended_at: float = -1.0

@@ -53,8 +53,8 @@ LASTS_S: Final = (0.02, 1.5)
 SLOW_S: Final = (0.01, 1.0)
 STOP_S: Final = 60.0
 """A stop that takes longer hangs."""
-NOTICED_S: Final = 0.05
-"""A failed sync is told by then: the longest helper call, and some."""
+NOTICED_S: Final = 1.1
+"""A failed sync is told by then: the longest helper call of a slow disk, and some."""
 HOUR_MS: Final = 3_600_000
 
 

@@ -188,6 +188,7 @@ class Producer:
         topic = request[0].topic
         for batch in request:
             batch.send.tries += 1
+            batch.send.tried_at = self._now()
         version = 13 if topic.is_fleeting else self._version
         rows = [PartitionProduceData(index=each.send.key[1], records=each.data) for each in request]
         data = TopicProduceData(name=topic.name, topic_id=Uuid(topic.id), partition_data=rows)
