@@ -64,17 +64,6 @@ def test_what_a_process_held_of_the_store_goes_with_it() -> None:
     play(script)
 
 
-def test_a_stop_may_end_half_way() -> None:
-    async def script(sim: SimWorld, server: Server) -> None:
-        assert not await server.stop(0)
-        assert not server.is_up
-        server.start()
-        await asyncio.sleep(1)
-        assert server.is_serving
-
-    play(script)
-
-
 def test_a_start_that_fails_and_a_directory_that_fails_want_a_restart() -> None:
     async def script(sim: SimWorld, server: Server) -> None:
         node = server.node
