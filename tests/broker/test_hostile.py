@@ -3,6 +3,7 @@ and nobody else is disturbed. Every byte of every request is tried in tests/fuzz
 """
 
 import logging
+import socket
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from crc32c import crc32c
 
 import ottla
 from ottla.base.errors import ErrorCode
+from ottla.broker.registry import ENDPOINTS
 from ottla.protocol.messages.api_versions import ApiVersionsRequest
 from ottla.protocol.messages.create_topics import (
     CreatableTopic,
@@ -34,6 +36,7 @@ from ottla.records.batch import CRC_START, HEADER, HEADER_BYTES, read_header, se
 from ottla.records.builder import build_batch
 from ottla.records.record import Record
 from tests.fuzz.bench import batch
+from tests.fuzz.changes import byte_changes
 from tests.fuzz.valid import SERVED, frame_of, sized
 from tests.fuzz.wire import Raw
 
@@ -191,6 +194,22 @@ def test_one_correlation_id_for_everything(capped: ottla.Broker) -> None:
         raw.answer(ApiKey.API_VERSIONS, 3, 7)
         raw.answer(ApiKey.METADATA, 9, 7)
         raw.answer(ApiKey.METADATA, 9, 7)
+
+
+@pytest.mark.parametrize("key", ENDPOINTS)
+def test_changed_bytes_over_a_socket(
+    key: ApiKey, capped: ottla.Broker, honest: Raw, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A sample of what tests/fuzz tries in process: an answer, or a closed connection."""
+    make_topic(honest, "fuzzed")
+    changes = list(byte_changes(frame_of(key, APIS[key].last, records=bytes(batch()))))
+    for bad in changes[:: max(len(changes) // 40, 1)]:
+        with Raw(capped.address) as raw:
+            raw.send(bad)
+            raw.socket.shutdown(socket.SHUT_WR)  # a frame that wants more is at its end
+            answer = raw.frame()
+            assert not answer or raw.is_closed()
+    assert not [r for r in caplog.records if r.exc_info or r.levelno >= logging.ERROR]
 
 
 # --- many at once -----------------------------------------------------------------------------
