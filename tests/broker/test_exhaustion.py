@@ -146,7 +146,6 @@ def test_who_never_reads_is_not_written_for(child: Served) -> None:
         assert child.resident_bytes() - before < 100 * MIB
 
 
-@pytest.mark.xfail(reason="a head of any length is remembered: 64 x 25 KB for each connection")
 def test_what_a_session_learns_is_small(child: Served) -> None:
     """Forty connections, each with a hundred Produces by other, long names; then silence."""
     with ExitStack() as stack, Honest(child):

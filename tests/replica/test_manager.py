@@ -15,13 +15,13 @@ from tests.fuzz.valid import TOPIC
 
 class Waiter:
     def __init__(self) -> None:
-        self.is_expired = False
+        self.is_closed = False
 
     def reached(self) -> None:
         raise AssertionError("nothing was flushed")
 
-    def expire(self) -> None:
-        self.is_expired = True
+    def closed(self) -> None:
+        self.is_closed = True
 
 
 def on_node(
@@ -70,7 +70,7 @@ def test_a_deleted_topic_is_gone_and_its_waiters_are_told(tmp_path: Path) -> Non
         waiter = Waiter()
         partition.wait_for_offset(1, waiter)
         await controller.delete_topic(topic.id)
-        assert waiter.is_expired
+        assert waiter.is_closed
         assert refusal(replicas, "t", 0) == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         assert refusal(replicas, topic.id, 0) == ErrorCode.UNKNOWN_TOPIC_ID
         assert partition not in list(replicas)

@@ -25,8 +25,8 @@ class Waiter:
     def reached(self) -> None:
         self.calls.append("reached")
 
-    def expire(self) -> None:
-        self.calls.append("expired")
+    def closed(self) -> None:
+        self.calls.append("closed")
 
     def data_arrived(self) -> None:
         self.calls.append("data")
@@ -173,11 +173,11 @@ def test_a_closed_partition_tells_whoever_waits(code: ErrorCode) -> None:
     place.partition.wait_for_offset(1, producer)
     place.partition.wait_for_data(consumer)
     place.partition.close(code)
-    assert producer.calls == ["expired"]
+    assert producer.calls == ["closed"]
     assert consumer.calls == ["data"]
     assert place.partition.refusal == code, "whoever looks it up is told"
     place.flush()
-    assert producer.calls == ["expired"], "told again"
+    assert producer.calls == ["closed"], "told again"
 
 
 def test_too_few_in_sync_replicas_take_no_acks_all() -> None:

@@ -15,7 +15,7 @@ FRAME_UNAUTHENTICATED_BYTES: Final = 512 * 1024
 """Largest frame before authentication (Kafka: sasl.server.max.receive.size)."""
 FRAME_MIN_BYTES: Final = 8
 """Smallest request: api key, api version, correlation id."""
-CONNECTION_OUTPUT_BYTES: Final = 64 << 20
+CONNECTION_OUTPUT_BYTES: Final = 16 << 20
 """Replies that may wait for one reader; a connection past it is not read until they drain."""
 CONNECTION_IN_FLIGHT_COUNT: Final = 1_000
 """Requests of one connection whose replies are parked; past it the connection is not read."""
@@ -24,6 +24,13 @@ CLIENT_TEXT_LOG_CHARS: Final = 200
 """How much of a text that a client sent a log line may show."""
 DECOMPRESSED_BYTES: Final = 64 << 20
 """Most that one compressed batch may unpack to, where the topic sets no tighter bound."""
+ELEMENTS_PER_REQUEST: Final = 250_000
+"""Array elements, nested ones included, that one request may hold: decoding and handling them
+holds the reactor for about 2 microseconds each."""
+WALKED_RECORDS_COUNT: Final = 100_000
+"""Records that are looked at one by one in one batch: some 3 us each, on the reactor."""
+LOOKED_INTO_BYTES: Final = 16 << 20
+"""Most that a batch is unpacked to for a look-up by time."""
 PARTITIONS_PER_REQUEST: Final = 10_000
 """Partitions that one CreateTopics or CreatePartitions request may ask for."""
 PRODUCERS_PER_PARTITION: Final = 100_000

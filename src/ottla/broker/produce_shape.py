@@ -40,6 +40,8 @@ SHAPES_MAX: Final = 64
 SMALL_BYTES: Final = 32 * 1024
 """Larger requests are not worth learning."""
 HEAD_AT: Final = 8
+HEAD_MAX_BYTES: Final = 512
+"""Longer names (a client id, a topic) are not worth remembering, and would be memory for free."""
 ACKS_ALL: Final = -1
 ACKS: Final = (0, 1, ACKS_ALL)
 UNKNOWN_OFFSET: Final = 0x5EED_0FF5_E7A1_B2C3
@@ -126,7 +128,7 @@ class ProduceShapes:
         if not isinstance(records, memoryview) or request.acks not in ACKS:
             return
         length_at = _length_at(frame, len(records), version)
-        if length_at is None:
+        if length_at is None or length_at > HEAD_MAX_BYTES:
             return
         shape = Shape(version, request)
         if len(self._heads) >= SHAPES_MAX:
@@ -212,6 +214,8 @@ class ParkedShape(Parked):
             code = partition.refusal or ErrorCode.REQUEST_TIMED_OUT
             self._parts = self._shape.refused(self._correlation_id, KafkaError(code))
         self.reached()
+
+    closed = expire
 
     def abandon(self) -> None:
         self._services.deadlines.remove(self)

@@ -11,14 +11,16 @@ Fields of fixed size that stand side by side are read by one struct call, togeth
 length or count of what follows them (in a flexible version: its first byte) and the byte that
 counts a struct's tagged fields: these reads wait in `_run` until something else must be read.
 An array's count is held against the bytes that are left, at the least size an element has in
-this version, before anything is allocated for it.
+this version, before anything is allocated for it. A request may hold ELEMENTS_PER_REQUEST in
+all: a frame at its cap could hold fifty million, which would stop a node for a minute.
 """
 
 import struct
 from typing import Any
 
+from ottla.base.limits import ELEMENTS_PER_REQUEST
 from ottla.protocol import types, wire
-from ottla.protocol.message import Field, Struct
+from ottla.protocol.message import Field, Request, Struct
 from ottla.protocol.source import Codec, Source
 from ottla.protocol.types import Kind
 
@@ -66,6 +68,7 @@ class _Decoder:
         self.version = version
         self.is_flexible = is_flexible
         self.source = Source(dict(_NAMES))
+        self._is_request = False
         self._run: list[tuple[str, str, str]] = []
         """(struct code, target, path) of the reads that wait to be made together."""
 
@@ -73,6 +76,9 @@ class _Decoder:
         source = self.source
         with source.block("def decode(view, at):"):
             source.line("end = len(view)")
+            self._is_request = issubclass(cls, Request)
+            if self._is_request:
+                source.line(f"room = {ELEMENTS_PER_REQUEST}")
             message = self._struct(cls)
             self._flush()
             source.line(f"return {message}, at")
@@ -233,6 +239,9 @@ class _Decoder:
             f"if not 0 <= {count} * {least} <= end - at: "
             f"raise Malformed('count %d does not fit in what is left' % {count})"
         )
+        if self._is_request:
+            source.line(f"room -= {count}")
+            source.line("if room < 0: raise Malformed('more elements than a request may hold')")
         if kind.code and kind is not types.uuid:
             code = f'f">{{{count}}}{kind.code}"'
             source.line(

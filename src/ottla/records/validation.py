@@ -2,7 +2,7 @@
 
 A Produce request of version 3 and later carries exactly one batch of magic 2 per partition.
 Its header is checked against its bytes in the order of Kafka: length, magic, size, CRC, then
-what the header says. Offsets are not assigned here (`batch.place_batch` does).
+what the header says. Offsets are assigned when it is appended.
 
     CORRUPT_MESSAGE               length field, magic > 2, CRC
     INVALID_RECORD                no or several batches, magic 0 or 1, base offset, attributes,
@@ -28,7 +28,7 @@ from typing import Final, NamedTuple
 from crc32c import crc32c
 
 from ottla.base.errors import ErrorCode, KafkaError
-from ottla.base.limits import DECOMPRESSED_BYTES
+from ottla.base.limits import DECOMPRESSED_BYTES, WALKED_RECORDS_COUNT
 from ottla.records.batch import (
     CODEC_MASK,
     CONTROL,
@@ -50,6 +50,8 @@ NO_TIMESTAMP: Final = -1
 TIMESTAMP_BEFORE_MAX_MS: Final = (1 << 63) - 1
 TIMESTAMP_AFTER_MAX_MS: Final = 3_600_000
 MESSAGE_MAX_BYTES: Final = 1_048_588
+UNPACKED_RATIO: Final = 32
+"""How much larger than `max.message.bytes` the records of a batch may be when unpacked."""
 RECORD_ERRORS_COUNT: Final = 100
 """How many records an error names; the walk ends there."""
 
@@ -191,9 +193,17 @@ def _check_records(
     records: memoryview, header: BatchHeader, rules: BatchRules, now_ms: int
 ) -> Checked:
     """The slow path: unpack, walk where the rules want it, pack with the topic's codec."""
-    body = decompress(header.codec, records[HEADER_BYTES:], DECOMPRESSED_BYTES)
+    walks = rules.deep or rules.compacted
+    if walks and header.record_count > WALKED_RECORDS_COUNT:
+        raise KafkaError(
+            ErrorCode.MESSAGE_TOO_LARGE,
+            f"Batch of {header.record_count} records, of which {WALKED_RECORDS_COUNT} at most can "
+            "be checked one by one",
+        )
+    most = min(DECOMPRESSED_BYTES, UNPACKED_RATIO * rules.max_message_bytes)
+    body = decompress(header.codec, records[HEADER_BYTES:], most)
     timestamp = max(header.base_timestamp, header.max_timestamp)
-    if rules.deep or rules.compacted:
+    if walks:
         timestamp = _walk(header, body, rules, now_ms)
     if rules.log_append_time:
         timestamp = now_ms

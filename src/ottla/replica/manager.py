@@ -71,7 +71,14 @@ class Directory:
         self._partitions[partition.log] = partition
 
     def remove(self, partition: Partition) -> None:
-        self._partitions.pop(partition.log, None)
+        """No flush of it may begin any more: its files are on their way out."""
+        log = partition.log
+        self._partitions.pop(log, None)
+        self._soon.pop(log, None)
+        timer = self._due.pop(log, None)
+        if timer is not None:
+            timer.cancel()
+        self.flusher.forget(log)
 
     def __iter__(self) -> Iterator[Partition]:
         return iter(self._partitions.values())
@@ -116,16 +123,22 @@ class Directory:
     def _flushed(self, logs: list[Log]) -> None:
         for log in logs:
             partition = self._partitions.get(log)
-            if partition is not None:
+            if partition is None:
+                continue
+            try:
                 partition.advance_high_watermark()
+            except Exception:  # who waits on the other partitions is told all the same
+                logger.exception("%s: a waiter failed", log.topic_partition)
 
     def hurry(self) -> None:
         """The node stops: what was to be flushed later is flushed now."""
         if self._soon_timer is not None:
             self._soon_timer.cancel()
             self._soon_is_now()
-        for timer in self._due.values():
+        for log, timer in self._due.items():
             timer.cancel()
+            self.flusher.mark_dirty(log)
+        self._due.clear()
 
     def high_watermarks(self) -> dict[TopicPartition, int]:
         return {
@@ -336,7 +349,10 @@ class ReplicaManager:
             idle: asyncio.Future[None] = loop.create_future()
             directory.flusher.when_idle(partial(idle.set_result, None))
             await idle
-            directory.log_dir.close(directory.high_watermarks())
+            try:
+                directory.log_dir.close(directory.high_watermarks())
+            except OSError as error:  # the others are left clean all the same
+                logger.error("log directory %s: no clean stop: %s", directory.log_dir.path, error)
 
 
 def log_config(settings: TopicSettings, broker: BrokerSettings) -> LogConfig:

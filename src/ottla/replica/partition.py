@@ -35,8 +35,8 @@ class OffsetWaiter(Protocol):
     def reached(self) -> None:
         """The high watermark passed the offset that was waited for."""
 
-    def expire(self) -> None:
-        """It never will: the partition was closed."""
+    def closed(self) -> None:
+        """It never will: the partition was closed, and says why (`refusal`)."""
 
 
 class DataWaiter(Protocol):
@@ -205,7 +205,7 @@ class Partition:
         self.refusal = refusal
         waiting, self._offset_waiters = self._offset_waiters, deque()
         for _, waiter in waiting:
-            waiter.expire()
+            waiter.closed()
         for data_waiter in list(self._data_waiters):
             data_waiter.data_arrived()
 

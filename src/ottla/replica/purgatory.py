@@ -13,9 +13,12 @@ client chooses its deadlines, and could have one made for every 10 ms of the nex
 
 import asyncio
 import heapq
+import logging
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
+
+logger = logging.getLogger(__name__)
 
 TICK_S: Final = 0.01
 SWEEP_BUCKETS: Final = 1_000
@@ -95,11 +98,18 @@ class Deadlines:
     def _tick(self) -> None:
         self._timer = None
         now = self._loop.time()
+        due: list[Parked] = []
         while self._order and self._order[0] * TICK_S <= now:
-            due = self._buckets.pop(heapq.heappop(self._order))
-            for parked in list(due):
-                parked.bucket = -1
+            due += self._buckets.pop(heapq.heappop(self._order))
+        self._arm_next()
+        for parked in due:
+            parked.bucket = -1
+            try:
                 parked.expire()
+            except Exception:  # the others are due all the same
+                logger.exception("a request that was parked could not be ended")
+
+    def _arm_next(self) -> None:
         while self._order and not self._buckets[self._order[0]]:
             del self._buckets[heapq.heappop(self._order)]
         if self._order and self._timer is None:

@@ -98,7 +98,3 @@ def offsets_text(offsets: Mapping[TopicPartition, int]) -> bytes:
     return lines_text(
         [f"{each.topic} {each.partition} {offset}" for each, offset in sorted(offsets.items())]
     )
-
-
-def write_offsets(disk: Disk, path: str, offsets: Mapping[TopicPartition, int]) -> None:
-    replace_whole(disk, path, offsets_text(offsets))

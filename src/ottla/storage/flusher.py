@@ -171,6 +171,10 @@ class Flusher:
         # hot: produce
         self._dirty[log] = None
 
+    def forget(self, log: Log) -> None:
+        """Begin no flush of it any more; one that is running goes on."""
+        self._dirty.pop(log, None)
+
     def kick(self) -> None:
         """The turn ends: start a round, if there is something to do and none is running."""
         if self._round is not None or not self._dirty or self.is_offline:

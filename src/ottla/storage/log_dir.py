@@ -211,7 +211,8 @@ class LogDir:
             topic_partition = parse_partition_directory(name)
             directory = f"{self.path}/{name}"
             if leaving_state(name) == "delete" and self.disk.is_directory(directory):
-                self._remove_for_good(directory)
+                self.disk.sync_directory(self.path)  # its new name first: see remove_deleted
+                self.disk.remove_directory(directory)
                 continue
             if topic_partition is None or not self.disk.is_directory(directory):
                 continue
@@ -351,23 +352,23 @@ class LogDir:
     def remove_deleted(self) -> None:
         """Close and remove what was deleted long enough ago. Call it now and then."""
         now_ms = self.clock.time_ms()
-        staying = []
+        staying: list[Leaving] = []
+        going: list[Leaving] = []
         for leaving in self._leaving:
-            log = leaving.log
-            if now_ms < leaving.due_ms or (log is not None and log.is_flushing):
-                staying.append(leaving)
-                continue
-            if log is not None:
-                log.close()
-            if leaving.remove_path:
-                self._remove_for_good(leaving.remove_path)
-        self._leaving = staying
-
-    def _remove_for_good(self, directory: str) -> None:
-        """Its new name first: else a power cut might bring it back under the old one, half empty,
-        as a log that lost what was flushed."""
+            is_flushing = leaving.log is not None and leaving.log.is_flushing
+            stays = now_ms < leaving.due_ms or is_flushing
+            (staying if stays else going).append(leaving)
+        if not going:
+            return
+        # Their new names first: else a power cut might bring one back under the old one, half
+        # empty, as a log that lost what was flushed.
         self.disk.sync_directory(self.path)
-        self.disk.remove_directory(directory)
+        self._leaving = staying
+        for leaving in going:
+            if leaving.log is not None:
+                leaving.log.close()
+            if leaving.remove_path:
+                self.disk.remove_directory(leaving.remove_path)
 
     # -- checkpoints
 

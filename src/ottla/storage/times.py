@@ -1,15 +1,16 @@
 """From a timestamp to a record: ListOffsets by time, and the largest timestamp of all.
 
 The time index leads to a place from which on the record must be, headers to its batch, and only
-that one batch is unpacked. A batch whose records cannot be read is answered for as a whole, by
-its first offset and its largest timestamp: it was taken as it came (`record.validation`).
+that one batch is unpacked. A batch whose records cannot be read, or are too many to be walked on
+the reactor, is answered for as a whole, by its first offset and its largest timestamp: it was
+taken as it came (`record.validation`).
 """
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ottla.base.errors import KafkaError
-from ottla.base.limits import DECOMPRESSED_BYTES
+from ottla.base.limits import LOOKED_INTO_BYTES, WALKED_RECORDS_COUNT
 from ottla.records.batch import BatchHeader
 from ottla.records.record import iterate_records
 from ottla.storage import reader
@@ -55,10 +56,14 @@ def latest(segments: Sequence[Segment], end_offset: int) -> TimestampedOffset | 
 
 
 def _records(segment: Segment, position: int, header: BatchHeader) -> Iterator[TimestampedOffset]:
-    batch = segment.file.pread(header.size_bytes, position)
     epoch = header.partition_leader_epoch
+    whole = TimestampedOffset(header.max_timestamp, header.base_offset, epoch)
+    if header.record_count > WALKED_RECORDS_COUNT:
+        yield whole
+        return
+    batch = segment.file.pread(header.size_bytes, position)
     try:
-        for record in iterate_records(batch, DECOMPRESSED_BYTES):
+        for record in iterate_records(batch, LOOKED_INTO_BYTES):
             yield TimestampedOffset(record.timestamp, record.offset, epoch)
     except KafkaError:
-        yield TimestampedOffset(header.max_timestamp, header.base_offset, epoch)
+        yield whole

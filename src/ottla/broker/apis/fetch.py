@@ -13,7 +13,7 @@ Versions. 4 is the floor, 7 sessions, 9 and 12 leader epochs (KIP-320), 11 the c
 import logging
 from collections.abc import Iterable
 
-from ottla.base.errors import ErrorCode, KafkaError, check
+from ottla.base.errors import CorruptionError, ErrorCode, KafkaError, check
 from ottla.base.ids import Uuid
 from ottla.base.world import FileRange
 from ottla.broker.context import RequestContext, Services
@@ -30,6 +30,8 @@ from ottla.replica.purgatory import Parked
 
 log = logging.getLogger(__name__)
 
+FEW_PARTITIONS = 4
+"""Up to so many are looked at again for each that got more."""
 Row = tuple[Wanted, PartitionData]
 
 
@@ -88,6 +90,7 @@ class FetchAttempt(Parked):
     __slots__ = (
         "_api_version",
         "_full",
+        "_is_run_due",
         "_max_bytes",
         "_max_wait_ms",
         "_min_bytes",
@@ -108,6 +111,7 @@ class FetchAttempt(Parked):
         self._max_wait_ms = request.max_wait_ms
         self._ranges: list[FileRange] = []
         self._waited_on: list[Partition] = []
+        self._is_run_due = False
         self._session: FetchSession | None = None
         self._full = True
         self._open_session(request)
@@ -163,6 +167,9 @@ class FetchAttempt(Parked):
                 )
         except KafkaError as error:
             return _error(one, error.code)
+        except (CorruptionError, OSError) as error:
+            log.error("Fetch of partition %d at %d: %s", one.index, one.fetch_offset, error)
+            return _error(one, ErrorCode.KAFKA_STORAGE_ERROR)
         return PartitionData(
             partition_index=one.index,
             high_watermark=partition.high_watermark,
@@ -208,6 +215,17 @@ class FetchAttempt(Parked):
         self._services.deadlines.add(self, self._max_wait_ms)
 
     def data_arrived(self) -> None:
+        """A flush round tells of each of its partitions: many are looked at once for all."""
+        if len(self._waited_on) <= FEW_PARTITIONS:
+            self._run_again()
+        elif not self._is_run_due:
+            self._is_run_due = True
+            self._services.loop.call_soon(self._run_again)
+
+    def _run_again(self) -> None:
+        self._is_run_due = False
+        if not self._waited_on:  # it was completed meanwhile
+            return
         response = self.run()
         if response is not None:
             self._finish(response)
@@ -234,8 +252,7 @@ class FetchAttempt(Parked):
         def done(_: None, error: BaseException | None) -> None:
             if error is not None:
                 log.error("read ahead: %s", error)
-            if self.on_complete is not None:
-                self.on_complete(response)
+            self._complete(response)
 
         self._services.world.offload.submit(read, done)
 
@@ -247,7 +264,12 @@ class FetchAttempt(Parked):
         if cold:
             self.read_ahead(cold, response)
         else:
-            self.on_complete(response)
+            self._complete(response)
+
+    def _complete(self, response: FetchResponse) -> None:
+        complete, self.on_complete = self.on_complete, None
+        if complete is not None:
+            complete(response)
 
     def _stop_waiting(self) -> None:
         self._services.deadlines.remove(self)
@@ -267,19 +289,20 @@ def divergence(partition: Partition, last_epoch: int, offset: int) -> EpochEndOf
 
 
 def wanted_of(request: FetchRequest, by_id: bool) -> list[Wanted]:
-    """The partitions a request lists, in its order."""
-    return [
-        Wanted(
-            topic.topic_id if by_id else topic.topic,
-            row.partition,
-            row.fetch_offset,
-            row.partition_max_bytes,
-            row.current_leader_epoch,
-            row.last_fetched_epoch,
-        )
-        for topic in request.topics
-        for row in topic.partitions
-    ]
+    """The partitions a request lists, in its order; of one that is named twice the last."""
+    wanted = {}
+    for topic in request.topics:
+        key = topic.topic_id if by_id else topic.topic
+        for row in topic.partitions:
+            wanted[key, row.partition] = Wanted(
+                key,
+                row.partition,
+                row.fetch_offset,
+                row.partition_max_bytes,
+                row.current_leader_epoch,
+                row.last_fetched_epoch,
+            )
+    return list(wanted.values())
 
 
 def forgotten_of(request: FetchRequest, by_id: bool) -> list[Key]:

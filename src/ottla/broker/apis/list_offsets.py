@@ -18,11 +18,12 @@ Versions. 1 is the floor, 2 adds the isolation level, 4 leader epochs, 6 is flex
 """
 
 import asyncio
+import logging
 from collections import Counter
 from contextlib import suppress
 from typing import Final
 
-from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.errors import CorruptionError, ErrorCode, KafkaError
 from ottla.broker.context import RequestContext
 from ottla.protocol.messages.list_offsets import (
     ListOffsetsPartition,
@@ -32,6 +33,8 @@ from ottla.protocol.messages.list_offsets import (
     ListOffsetsTopicResponse,
 )
 from ottla.replica.partition import Partition
+
+log = logging.getLogger(__name__)
 
 LATEST: Final = -1
 EARLIEST: Final = -2
@@ -63,7 +66,7 @@ class Flushed:
         if not self.future.done():
             self.future.set_result(None)
 
-    expire = reached
+    closed = reached
 
 
 async def list_offsets(context: RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse:
@@ -82,6 +85,9 @@ async def list_offsets(context: RequestContext, request: ListOffsetsRequest) -> 
                 _fill(answer, context, request, topic.name, row)
             except KafkaError as error:
                 answer.error_code = error.code
+            except (CorruptionError, OSError) as error:
+                log.error("ListOffsets of %s-%d: %s", topic.name, row.partition_index, error)
+                answer.error_code = ErrorCode.KAFKA_STORAGE_ERROR
             answers.append(answer)
         response.topics.append(ListOffsetsTopicResponse(name=topic.name, partitions=answers))
     return response

@@ -117,13 +117,26 @@ class ParkedProduce(Parked):
         if self._outstanding == 0:
             self._finish()
 
-    def expire(self) -> None:
-        """Also when a partition was closed: what is not safe by now is answered with why."""
+    def closed(self) -> None:
+        """A partition was closed: it is answered why, and the others are waited for."""
         for partition, end_offset, answer in self.waits:
-            if partition.high_watermark < end_offset:
-                answer.error_code = partition.refusal or ErrorCode.REQUEST_TIMED_OUT
-                answer.base_offset = -1
+            if partition.refusal and not answer.error_code:
+                self._refuse(partition, end_offset, answer)
+                self._outstanding -= 1
+        if self._outstanding == 0:
+            self._finish()
+
+    def expire(self) -> None:
+        for partition, end_offset, answer in self.waits:
+            if not answer.error_code:
+                self._refuse(partition, end_offset, answer)
         self._finish()
+
+    @staticmethod
+    def _refuse(partition: Partition, end_offset: int, answer: PartitionProduceResponse) -> None:
+        if partition.high_watermark < end_offset:
+            answer.error_code = partition.refusal or ErrorCode.REQUEST_TIMED_OUT
+            answer.base_offset = -1
 
     def abandon(self) -> None:
         self._deadlines.remove(self)
