@@ -65,6 +65,7 @@ class NoReplicas:
 
 class Services:
     replicas = NoReplicas()
+    shapes_left = 1_000
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from ottla.base.ids import ZERO_UUID
 from ottla.broker.node import Node
 from ottla.broker.pipeline import Session
-from ottla.broker.produce_shape import SHAPES_MAX, ProduceShapes, Shape
+from ottla.broker.produce_shape import LENGTHS_MAX, SHAPES_MAX, ProduceShapes, Shape
 from ottla.broker.settings import node_settings
 from ottla.host.reactor import close_world, real_world
 from ottla.protocol.framing import encode_request
@@ -150,12 +151,16 @@ def test_recognised_and_decoded_are_the_same(tmp_path: Path, version: int, acks:
     asyncio.run(main())
 
 
+def frame_of_request(version: int, request: ProduceRequest) -> memoryview:
+    parts = encode_request(1, "me", version, request)
+    return memoryview(bytearray(b"".join(bytes(part) for part in parts)))[4:]
+
+
 def shapes_of(*requests: tuple[int, ProduceRequest]) -> tuple[ProduceShapes, list[memoryview]]:
-    shapes = ProduceShapes(None)  # type: ignore[arg-type]
+    shapes = ProduceShapes(SimpleNamespace(shapes_left=10_000))  # type: ignore[arg-type]
     frames = []
     for version, request in requests:
-        parts = encode_request(1, "me", version, request)
-        one = memoryview(bytearray(b"".join(bytes(part) for part in parts)))[4:]
+        one = frame_of_request(version, request)
         shapes.learn(one, version, request)
         frames.append(one)
     return shapes, frames
@@ -192,8 +197,17 @@ def test_a_frame_with_anything_behind_the_records_is_not_taken(
 
 
 def test_shapes_are_bounded() -> None:
-    shapes, _ = shapes_of(*[(9, request_of(f"topic-{n}")) for n in range(SHAPES_MAX + 10)])
-    assert 0 < len(shapes._heads) <= SHAPES_MAX
+    shapes, _ = shapes_of(*[(9, request_of(f"topic-{n:04}")) for n in range(SHAPES_MAX + 10)])
+    assert len(shapes._heads) == SHAPES_MAX
+    assert shapes._services.shapes_left == 10_000 - SHAPES_MAX
+    shapes.forget()
+    assert shapes._services.shapes_left == 10_000
+    lengths, _ = shapes_of(*[(9, request_of("t" * n)) for n in range(1, LENGTHS_MAX + 9)])
+    assert len(lengths._lengths_at) == LENGTHS_MAX
+    shapes._services.shapes_left = 0
+    frame = frame_of_request(9, request_of())
+    shapes.learn(frame, 9, request_of())
+    assert not shapes._heads
 
 
 def test_an_answer_has_the_offset_once() -> None:

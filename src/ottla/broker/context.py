@@ -30,6 +30,8 @@ class Services:
     deadlines: Deadlines
     fetch_sessions: FetchSessions
     producer_ids: ProducerIds
+    shapes_left: int
+    """Shapes of Produce requests that connections may still remember (see produce_shape)."""
 
 
 class RequestContext:

@@ -23,6 +23,7 @@ from ottla.base.world import Listener as OpenListener
 from ottla.broker.adoption import adopt, catch_up
 from ottla.broker.context import Services
 from ottla.broker.pipeline import Session
+from ottla.broker.produce_shape import NODE_SHAPES_MAX
 from ottla.broker.producer_ids import ProducerIds
 from ottla.broker.settings import NodeSettings, StartError
 from ottla.metadata.cluster import Metadata, random_id
@@ -186,6 +187,7 @@ class Node:
                 broker.max_incremental_fetch_session_cache_slots, world.clock, world.rng
             ),
             producer_ids=ProducerIds(controller),
+            shapes_left=NODE_SHAPES_MAX,
         )
         metadata.subscribe(replicas.follow)
         metadata.subscribe(self._configured)

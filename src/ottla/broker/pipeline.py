@@ -108,7 +108,7 @@ class Session:
         self._stop_node = stop_node
         self._forget = forget
         self._services: Services
-        self._shapes: ProduceShapes
+        self._shapes: ProduceShapes | None = None
         self._replies: list[Reply] = []
         self._task: asyncio.Task[Response] | None = None
         self._paused = True
@@ -173,7 +173,7 @@ class Session:
         except DecodeError as error:
             self._refuse(f"{ApiKey(key).name} version {version} does not parse: {error}")
             return True
-        if isinstance(request, ProduceRequest) and len(frame) <= SMALL_BYTES:
+        if self._shapes and isinstance(request, ProduceRequest) and len(frame) <= SMALL_BYTES:
             self._shapes.learn(frame, version, request)
         context = RequestContext(self._services, version, header.client_id, self._connection)
         self._handle(endpoint.handler, context, request, key, header.correlation_id)
@@ -182,7 +182,7 @@ class Session:
     def _take_known(self, frame: memoryview, version: int) -> bool:
         """Handle a Produce that looks like an earlier one; False where none did."""
         try:
-            outcome = self._shapes.take(frame, version)
+            outcome = self._shapes.take(frame, version) if self._shapes else None
         except CloseConnection as error:
             self._refuse(str(error))
             return True
@@ -292,6 +292,8 @@ class Session:
     def lost(self, cause: str) -> None:
         self._closed = self._paused = True
         self._forget(self)
+        if self._shapes is not None:
+            self._shapes.forget()
         if self._task is not None:
             self._task.cancel()
         for reply in self._replies:

@@ -35,8 +35,12 @@ from ottla.replica.partition import Partition
 from ottla.replica.purgatory import Parked
 from ottla.storage.log import AppendInfo
 
-SHAPES_MAX: Final = 64
-"""Shapes that one connection is remembered by; past it they are all learned anew."""
+SHAPES_MAX: Final = 512
+"""Shapes that one connection is remembered by; what comes later goes the whole way."""
+NODE_SHAPES_MAX: Final = 20_000
+"""Shapes of all connections together: some 1 KiB each."""
+LENGTHS_MAX: Final = 8
+"""Lengths of heads that are tried for each request."""
 SMALL_BYTES: Final = 32 * 1024
 """Larger requests are not worth learning."""
 HEAD_AT: Final = 8
@@ -130,13 +134,21 @@ class ProduceShapes:
         length_at = _length_at(frame, len(records), version)
         if length_at is None or length_at > HEAD_MAX_BYTES:
             return
-        shape = Shape(version, request)
-        if len(self._heads) >= SHAPES_MAX:
-            self._heads.clear()
-            self._lengths_at.clear()
-        self._heads[bytes(frame[HEAD_AT:length_at])] = shape
         if length_at not in self._lengths_at:
+            if len(self._lengths_at) >= LENGTHS_MAX:
+                return
             self._lengths_at.append(length_at)
+        head = bytes(frame[HEAD_AT:length_at])
+        if head not in self._heads:
+            if len(self._heads) >= SHAPES_MAX or self._services.shapes_left <= 0:
+                return
+            self._services.shapes_left -= 1
+        self._heads[head] = Shape(version, request)
+
+    def forget(self) -> None:
+        """The connection is gone."""
+        self._services.shapes_left += len(self._heads)
+        self._heads.clear()
 
     # hot: produce
     def take(self, frame: memoryview, version: int) -> "list[Part] | ParkedShape | None":
