@@ -128,6 +128,20 @@ def test_a_segment_that_lost_whole_batches_ends_the_log(disk: MemoryDisk) -> Non
         assert append(log, batch_of(1)).first_offset == second.offset - 1
 
 
+def test_a_first_segment_that_was_lost_ends_the_log(disk: MemoryDisk) -> None:
+    """Found by the simulation (seed 1355): what was behind it began the log."""
+    filled(disk, 30)
+    first, second, *_ = log_names(disk)
+    disk.files[f"{DIRECTORY}/{first}"].clear()
+    flushed = parse_file(second)
+    assert flushed is not None
+    with pytest.raises(CorruptionError, match="missing, below offset"):
+        reopen(disk.copy(), recovery_point=flushed.offset)
+    log = reopen(disk)
+    assert (log.log_start_offset, log.log_end_offset) == (0, 0)
+    assert log_names(disk) == [first]
+
+
 def test_segments_below_the_recovery_point_are_not_read(disk: MemoryDisk) -> None:
     log = make_log(disk)
     for _ in range(30):  # of no idempotent producer, which might send again what it sent
@@ -213,6 +227,16 @@ def test_what_was_in_flight_at_a_crash_is_known_when_it_is_sent_again(
             assert info.is_duplicate
             assert info.first_offset == 2 * sequence + place
     assert again.log_end_offset == 2 * count
+
+
+def test_producers_whose_records_were_deleted_are_known(disk: MemoryDisk) -> None:
+    """Found by the simulation (seed 1183): a batch that was sent again got a second place."""
+    log = make_log(disk, ONE_SEGMENT)
+    append(log, batch_of(1, producer=(7, 0, 0)))
+    append(log, batch_of(1, producer=(8, 0, 0)))
+    for is_clean in (False, True):
+        again = reopen(disk, ONE_SEGMENT, is_clean=is_clean, log_start_offset=1)
+        assert append(again, batch_of(1, producer=(7, 0, 0))).is_duplicate
 
 
 def test_what_compaction_and_deletion_left_behind(disk: MemoryDisk) -> None:

@@ -457,7 +457,8 @@ class Log:
         all was answered when the log was closed, also the headers before it that clients may
         still send again."""
         end_offset = self.log_end_offset
-        state, offset = self._snapshots.newest(self.log_start_offset, end_offset)
+        # Records below the log start are gone for readers, not for who sends them again.
+        state, offset = self._snapshots.newest(self._bases[0], end_offset)
         if not is_clean and len(state):
             with suppress(CorruptionError):  # in what was flushed long ago: a reader will meet it
                 state.widen(self._producers_within(self._resend_start(), offset, ProducerState()))

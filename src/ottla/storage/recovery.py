@@ -174,8 +174,9 @@ def _drop_retired(log: Log, opening: Opening) -> None:
 
 
 def _drop_empty(log: Log) -> None:
-    """An empty segment that is not the last goes: it was lost, or made by a roll that failed."""
-    for segment in log.segments[:-1]:
+    """An empty segment between others goes: it was lost, or made by a roll that failed. One
+    before all others tells where the log begins."""
+    for segment in log.segments[1:-1]:
         if not segment.size_bytes:
             log.discard(segment)
 
@@ -232,7 +233,8 @@ def _scan_tail(log: Log, opening: Opening) -> None:
         is_last = at == len(log.segments)
         # An empty segment may be of a roll that failed: the one before it was written still.
         is_written = is_last or (at + 1 == len(log.segments) and not log.active.size_bytes)
-        if not is_written and log.segments[at].base_offset <= opening.recovery_point:
+        is_flushed = not is_written and log.segments[at].base_offset <= opening.recovery_point
+        if is_flushed and segment.size_bytes:
             continue
         end_offset, cut = scan(segment, log.epochs)
         if cut is None and not is_last and end_offset < log.segments[at].base_offset:
