@@ -111,7 +111,7 @@ def main() -> int:
     )
     print(tables)
     if chosen.readme:
-        write_readme(tables, len(rounds["ottla"]))
+        write_readme(tables, len(rounds["ottla"]), quick=chosen.quick)
     return 0
 
 
@@ -194,12 +194,12 @@ def floor_lines(rounds: Rounds) -> Iterator[str]:
         yield f"| {row.test} | {row.figure} | {' | '.join(cells)} |"
 
 
-def write_readme(tables: str, rounds: int) -> None:
+def write_readme(tables: str, rounds: int, *, quick: bool) -> None:
     path = ROOT / "README.md"
     before, rest = path.read_text().split(BEGIN)
     _, after = rest.split(END)
     note = (
-        f"`./dev bench`, {datetime.now(UTC):%Y-%m-%d}: medians of {rounds} interleaved rounds, "
+        f"`./dev bench{' --quick' if quick else ''}`, {datetime.now(UTC):%Y-%m-%d}: medians of {rounds} interleaved rounds, "
         "2 cores for broker and load together (a JVM is squeezed there and would gain on a larger "
         "machine). Ratios are to Kafka's figure of the same run, with the bound that was set."
     )
