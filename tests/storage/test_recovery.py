@@ -155,6 +155,21 @@ def test_segments_below_the_recovery_point_are_not_read(disk: MemoryDisk) -> Non
     assert f"{DIRECTORY}/{names[0]}" not in read
 
 
+def test_a_segment_that_ends_at_the_recovery_point_has_its_indexes_built_anew(
+    disk: MemoryDisk,
+) -> None:
+    """Found by the simulation (seed 2133): rolled after the flush, its time index was zeros, and
+    retention dropped it."""
+    log, _ = filled(disk, 30)
+    second = log.segments[1].base_offset
+    path = f"{DIRECTORY}/{file_name(0, '.timeindex')}"
+    kept = bytes(disk.files[path])
+    disk.files[path][:] = bytes(len(kept))
+    again = reopen(disk, recovery_point=second)
+    assert again.segments[0].max_timestamp == log.segments[0].max_timestamp
+    assert bytes(disk.files[path]) == kept
+
+
 @pytest.mark.parametrize("kind", [".index", ".timeindex"])
 @pytest.mark.parametrize("damage", ["lost", "zeros", "ones", "short"])
 def test_an_index_that_is_lost_or_wrong_costs_time_but_no_data(

@@ -65,6 +65,22 @@ def test_by_size(disk: MemoryDisk) -> None:
     assert delete_old_segments(log, 1_000, 30) == 0
 
 
+def test_a_time_index_that_lies_costs_nothing(disk: MemoryDisk) -> None:
+    log = make_log(disk, FOREVER)
+    fill(log, step_ms=1)
+    log.settle()
+    for path in list(disk.files):
+        if path.endswith(".timeindex"):
+            disk.files[path][:] = bytes(len(disk.files[path]))
+    again = reopen(disk, replace(TINY, retention_ms=100), is_clean=True)
+    assert delete_old_segments(again, 1_100, 30) == 0
+    youngest = [segment.max_timestamp for segment in again.segments]
+    assert youngest[0] > 1_000
+    assert delete_old_segments(again, youngest[0] + 101, 30) == 1
+    disk.files[f"{DIRECTORY}/{again.segments[0].base_offset:020d}.log"][16] = 9
+    assert delete_old_segments(again, 1_000_000, 30) == 0, "what is damaged is not dropped"
+
+
 def test_by_log_start(disk: MemoryDisk) -> None:
     log = make_log(disk, FOREVER)
     fill(log)

@@ -233,7 +233,8 @@ def _scan_tail(log: Log, opening: Opening) -> None:
         is_last = at == len(log.segments)
         # An empty segment may be of a roll that failed: the one before it was written still.
         is_written = is_last or (at + 1 == len(log.segments) and not log.active.size_bytes)
-        is_flushed = not is_written and log.segments[at].base_offset <= opening.recovery_point
+        # Flushed as a whole, indexes too, is what was rolled before the last flush began.
+        is_flushed = not is_written and log.segments[at].base_offset < opening.recovery_point
         if is_flushed and segment.size_bytes:
             continue
         end_offset, cut = scan(segment, log.epochs)

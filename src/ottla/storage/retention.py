@@ -8,6 +8,7 @@ or past the high watermark goes, and an empty active segment stays. This module 
 
 from collections.abc import Sequence
 
+from ottla.base.errors import CorruptionError
 from ottla.storage.config import LogConfig
 from ottla.storage.segment import Segment
 
@@ -43,7 +44,13 @@ def deletable_count(
 
 
 def _is_expired(segment: Segment, retention_ms: int, now_ms: int) -> bool:
-    if retention_ms < 0:
+    if retention_ms < 0 or not _is_past(segment.max_timestamp, segment, retention_ms, now_ms):
         return False
-    youngest = segment.max_timestamp
+    try:  # an index that lies must not cost records
+        return _is_past(segment.checked_max_timestamp(), segment, retention_ms, now_ms)
+    except CorruptionError:
+        return False
+
+
+def _is_past(youngest: int, segment: Segment, retention_ms: int, now_ms: int) -> bool:
     return now_ms - (youngest if youngest >= 0 else segment.created_ms) > retention_ms

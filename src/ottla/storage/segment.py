@@ -106,6 +106,16 @@ class Segment:
     def _look_up_max_timestamp(self) -> None:
         self._max_timestamp, self._max_timestamp_offset = self.time_index.last
 
+    def checked_max_timestamp(self) -> int:
+        """The same, held against the first batch: looked up in all headers where the index, which
+        has no checksum, says less than that."""
+        if self.size_bytes and self.max_timestamp < self.header_at(0).max_timestamp:
+            for _, header in self.headers(0, self.size_bytes):
+                if header.max_timestamp > self._max_timestamp:
+                    self._max_timestamp = header.max_timestamp
+                    self._max_timestamp_offset = header.last_offset
+        return self.max_timestamp
+
     @property
     def max_timestamp_offset(self) -> int:
         """Last offset of the batch that holds the largest timestamp."""
