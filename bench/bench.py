@@ -200,8 +200,8 @@ def write_readme(tables: str, rounds: int, *, quick: bool) -> None:
     _, after = rest.split(END)
     command = "./dev bench --quick" if quick else "./dev bench"
     note = (
-        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}: medians of {rounds} interleaved rounds, 2 cores "
-        "for broker and load together (a JVM is squeezed there and would gain on a larger "
+        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}: medians of {rounds} interleaved rounds, 2 "
+        "cores for broker and load together (a JVM is squeezed there and would gain on a larger "
         "machine). Ratios are to Kafka's figure of the same run, with the bound that was set."
     )
     path.write_text(f"{before}{BEGIN}\n{note}\n\n{tables}\n{END}{after}")
