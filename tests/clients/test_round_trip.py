@@ -55,7 +55,11 @@ def test_every_client_consumes_what_one_produced(
         )
     for partition, (_, idempotent) in enumerate(PROMISES):
         written = batches_of(topic, partition)
-        assert {CODEC_NAMES[header.codec] for header in written} == {codec}
+        # librdkafka leaves a batch as it is where packing would not make it smaller: which
+        # records share a batch is a matter of time.
+        packed = {CODEC_NAMES[header.codec] for header in written}
+        assert codec in packed
+        assert packed <= {codec, "none"}
         assert {header.producer_id >= 0 for header in written} == {idempotent}
     everything = len(PROMISES) * len(records)
     starts = dict.fromkeys(range(len(PROMISES)), 0)
