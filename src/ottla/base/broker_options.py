@@ -216,6 +216,14 @@ class BrokerSettings(BrokerCoordinatorSettings):
     quota_window_size_seconds: int = option(
         INT, 1, at_least(1), "Length of a quota's window (s).", importance="low", effect=LATER
     )
+    sasl_kerberos_min_time_before_relogin: int = option(
+        LONG,
+        60_000,
+        None,
+        "Least time between two logins to Kerberos (ms).",
+        update=Update.PER_BROKER,
+        effect=LATER,
+    )
 
 
 BROKER_OPTIONS: Final = table_of(BrokerSettings)
