@@ -216,6 +216,15 @@ class BrokerSettings(BrokerCoordinatorSettings):
     quota_window_size_seconds: int = option(
         INT, 1, at_least(1), "Length of a quota's window (s).", importance="low", effect=LATER
     )
+    background_threads: int = option(
+        INT,
+        10,
+        at_least(1),
+        "Threads for background work. A node has its own helper threads.",
+        importance="high",
+        update=Update.CLUSTER_WIDE,
+        effect=Effect.NONE,
+    )
     sasl_kerberos_min_time_before_relogin: int = option(
         LONG,
         60_000,
