@@ -6,9 +6,9 @@ import pytest
 
 from ottla.records.batch import (
     HEADER_BYTES,
+    PLACE,
     batch_crc,
     iterate_headers,
-    place_batch,
     read_header,
     seal_batch,
 )
@@ -45,7 +45,7 @@ def test_a_placed_batch_keeps_its_crc_and_everything_else() -> None:
     row = bytearray(b"head") + batch_of(2) + batch_of(3)
     at = 4 + len(batch_of(2))
     header = read_header(row, at)
-    place_batch(row, header, 1 << 40, 9, at)
+    PLACE.pack_into(row, at, 1 << 40, header.batch_length, 9)
     placed = read_header(row, at)
     assert placed == header._replace(base_offset=1 << 40, partition_leader_epoch=9)
     assert batch_crc(row, at, placed.size_bytes) == placed.crc

@@ -33,7 +33,8 @@ from ottla.base.world import Bytes
 HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 HEADER_BYTES: Final = 61
 PLACE: Final = struct.Struct(">qii")
-"""What a broker writes of a header: base offset, length (unchanged), leader epoch."""
+"""What a broker writes of a header: base offset, length (unchanged), leader epoch. The CRC, which
+covers none of it, stays true."""
 CRC: Final = struct.Struct(">I")
 CRC_AT: Final = 17
 LENGTH_OVERHEAD: Final = 12
@@ -120,17 +121,6 @@ def iterate_headers(view: Bytes) -> Iterator[tuple[int, BatchHeader]]:
             return
         yield at, header
         at += size
-
-
-def place_batch(
-    view: bytearray | memoryview,
-    header: BatchHeader,
-    base_offset: int,
-    leader_epoch: int,
-    at: int = 0,
-) -> None:
-    """Give the batch at `at`, whose header this is, its offset and epoch. The CRC stays true."""
-    PLACE.pack_into(view, at, base_offset, header.batch_length, leader_epoch)
 
 
 def batch_crc(view: Bytes, at: int, size_bytes: int) -> int:

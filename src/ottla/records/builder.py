@@ -2,7 +2,7 @@
 
 Deltas count from the base offset and from the first record's timestamp; with log-append time
 every record has that time. The batch comes out sealed, with a CRC, as a bytearray that a log
-may still place (`batch.place_batch`).
+may still place (`batch.PLACE`).
 """
 
 from collections.abc import Iterable

@@ -14,7 +14,6 @@ A `ReadHint` is where a read ended. It spares the next sequential read the searc
 nothing once the log was cut or lost segments (`generation`).
 """
 
-import struct
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,7 +22,7 @@ from typing import Final, NamedTuple
 from ottla.base.errors import CorruptionError, ErrorCode, KafkaError, check
 from ottla.base.ids import TopicPartition
 from ottla.base.world import Disk, FileRange, Rng
-from ottla.records.batch import LENGTH_OVERHEAD, BatchHeader
+from ottla.records.batch import LENGTH_OVERHEAD, PLACE, BatchHeader
 from ottla.storage import reader, retention, times
 from ottla.storage.config import LogConfig
 from ottla.storage.leader_epochs import EpochStart, LeaderEpochs
@@ -34,8 +33,6 @@ from ottla.storage.snapshots import Snapshots
 from ottla.storage.times import TimestampedOffset
 from ottla.storage.unflushed import FlushWork, Unflushed
 
-_PLACE: Final = struct.Struct(">qii")
-"""Base offset, length and leader epoch: what a batch starts with."""
 RESEND_ENTRIES: Final = 256
 """Index entries, hence at least batches, that may lie between the first and the last batch that a
 client had in flight: five of each producer."""
@@ -151,10 +148,6 @@ class Log:
     def epoch_end(self, epoch: int) -> EpochStart:
         return self.epochs.end_of(epoch, self.log_end_offset)
 
-    def assign_epoch(self, epoch: int, offset: int) -> None:
-        """Batches from `offset` on are written under `epoch`. Durable with the next flush."""
-        self.epochs.assign(epoch, offset)
-
     # -- appending
 
     def append(
@@ -176,7 +169,7 @@ class Log:
         position = 0
         timestamp = -1
         for batch in batches:
-            _PLACE.pack_into(records, position, offset, batch[1], leader_epoch)
+            PLACE.pack_into(records, position, offset, batch[1], leader_epoch)
             position += batch[1] + LENGTH_OVERHEAD
             offset += batch[6] + 1
             if batch[8] > timestamp:
