@@ -1,10 +1,15 @@
+import errno
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ottla.storage import index_file
 from ottla.storage.offset_index import OffsetIndex
 from ottla.storage.time_index import TimeEntry, TimeIndex
 
-from .memory_disk import MemoryDisk
+from .memory_disk import MemoryDisk, MemoryFile
 
 PATH = "data/x.index"
 STEPS = st.lists(st.integers(1, 9), max_size=40)
@@ -14,6 +19,14 @@ def place() -> MemoryDisk:
     disk = MemoryDisk()
     disk.make_directory("data")
     return disk
+
+
+@pytest.fixture(autouse=True, scope="module", params=[1, 40, 1 << 10])
+def gathered(request: pytest.FixtureRequest) -> Iterator[None]:
+    """How many bytes of entries gather before they are written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_file, "GATHERED_BYTES", request.param)
+        yield
 
 
 def ascending(start: int, steps: list[int]) -> list[int]:
@@ -74,9 +87,11 @@ def test_the_bytes_are_kafkas() -> None:
     disk = place()
     index = OffsetIndex(disk, PATH, 1_000, 1_001)
     index.add(1_007, 4_200)
+    assert index.last_position() == 4_200
     assert disk.files[PATH] == (7).to_bytes(4) + (4_200).to_bytes(4) + bytes(992)
     times = TimeIndex(disk, "data/x.timeindex", 1_000, 30)
     times.maybe_add(1_700_000_000_000, 1_007)
+    assert times.floor(0).timestamp == -1
     assert disk.files["data/x.timeindex"] == (
         (1_700_000_000_000).to_bytes(8) + (7).to_bytes(4) + bytes(12)
     )
@@ -97,3 +112,31 @@ def test_an_index_makes_no_file_before_its_first_entry_and_no_view_outlives_a_cu
     index.reset()
     index.close()
     assert disk.open_count == 0
+
+
+def test_a_search_needs_no_room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = OffsetIndex(place(), PATH, 0, 800)
+    index.add(3, 70)
+    index.trim()
+    index.close()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "planted")
+
+    monkeypatch.setattr(MemoryFile, "pwrite", full)
+    monkeypatch.setattr(MemoryFile, "truncate", full)
+    entries = [(3, 70)]
+    for offset in range(4, 20):
+        try:
+            index.add(offset, offset * 70)
+        except OSError:
+            index.truncate_to(offset)
+        else:
+            entries.append((offset, offset * 70))
+        found = [index.floor(each) for each, _ in entries]
+        assert found == [position for _, position in entries]
+    monkeypatch.undo()
+    index.trim()
+    assert index.floor(20) == entries[-1][1]
+    index.close()
+    assert index.count == len(index.disk.files[PATH]) // 8  # type: ignore[attr-defined]

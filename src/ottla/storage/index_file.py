@@ -5,28 +5,33 @@ While its segment is active the file is preallocated (holes, no disk used) and t
 is its count. No checksum: after an unclean stop an index is built anew from the log, so a lost
 or torn entry costs time, never data.
 
-Entries are written by pwrite: a store through a map on a full disk is a signal, not an error.
+Entries gather in memory and are written some at a time, at the latest before a search: most are
+never searched while they are young, and a write for each would double those of small batches.
+They are written by pwrite: a store through a map on a full disk is a signal, not an error.
 For reading the file is mapped when it is first searched. The map goes (`release`) before the
 file is cut or grown, and whenever housekeeping says so: an idle index costs neither memory nor a
-descriptor. The file is made with its first entry: most partitions of a large node write none.
+descriptor. The file is made with its first write: most partitions of a large node need none.
 Rejected: a list of the entries (40x the memory); pread per probe (a system call each); a map for
 each search (a third of a read's cost).
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from ottla.base.world import Disk, File
 
 T = TypeVar("T")
 
-_UNKNOWN = -1
+GATHERED_BYTES: Final = 1 << 10
+"""Entries that gather before they are written: those of some 500 KiB of log."""
+_UNKNOWN: Final = -1
 
 
 class IndexFile:
     __slots__ = (
         "_count",
         "_file",
+        "_gathered",
         "_trimmed",
         "_view",
         "capacity",
@@ -46,6 +51,8 @@ class IndexFile:
         self._file: File | None = None
         self._trimmed: File | None = None
         self._view: memoryview | None = None
+        self._gathered = bytearray()
+        """The last of the entries, which are not in the file yet."""
         self._count = _UNKNOWN
 
     @property
@@ -63,17 +70,29 @@ class IndexFile:
 
     def append(self, entry: bytes) -> None:
         """# hot: produce (once in index.interval.bytes)"""
-        count = self.count
-        file = self._file or self._open()
-        file.pwrite(entry, count * self.entry_bytes)
-        self._count = count + 1
+        self._count = self.count + 1
+        self._gathered += entry
+        if len(self._gathered) >= GATHERED_BYTES:
+            self._write()
+
+    def _write(self) -> None:
+        """Bring the file up to date. Where the disk refuses, nothing is lost."""
+        if self._gathered:
+            file = self._file or self._open()
+            file.pwrite(self._gathered, self._count * self.entry_bytes - len(self._gathered))
+            self._gathered.clear()
 
     def _open(self) -> File:
         """Open it for more entries, preallocated."""
         self.close()
-        file = self._file = self.disk.open(self.path, create=True)
-        if file.size() < self.max_bytes:
-            file.truncate(self.max_bytes)
+        file = self.disk.open(self.path, create=True)
+        try:
+            if file.size() < self.max_bytes:
+                file.truncate(self.max_bytes)
+        except OSError:
+            file.close()
+            raise
+        self._file = file
         return file
 
     def look_up(self, search: Callable[[memoryview, int], T], otherwise: T) -> T:
@@ -82,8 +101,17 @@ class IndexFile:
         count = self.count
         if not count:
             return otherwise
+        try:
+            self._write()
+        except OSError:  # a disk that takes no more is still read
+            return search(memoryview(self._contents()), count)
         view = self._view or self._map()
         return search(view, min(count, len(view) // self.entry_bytes))
+
+    def _contents(self) -> bytes:
+        written_bytes = self._count * self.entry_bytes - len(self._gathered)
+        written = bytes((self._view or self._map())[:written_bytes]) if written_bytes else b""
+        return written + self._gathered
 
     def _map(self) -> memoryview:
         file = self._file or self.disk.open(self.path, read_only=True)
@@ -104,6 +132,12 @@ class IndexFile:
         """Drop the entries from `count` on."""
         if count >= self.count:
             return
+        written = self._count - len(self._gathered) // self.entry_bytes
+        if count >= written:
+            del self._gathered[(count - written) * self.entry_bytes :]
+            self._count = count
+            return
+        self._gathered.clear()
         file = self._file or self._open()
         self.release()
         file.truncate(count * self.entry_bytes)
@@ -113,6 +147,7 @@ class IndexFile:
     def reset(self) -> None:
         """Drop all entries, whatever the file holds, if it is there."""
         self.close()
+        self._gathered.clear()
         self._count = 0
         if self.disk.exists(self.path):
             file = self.disk.open(self.path)
@@ -123,6 +158,7 @@ class IndexFile:
         """Cut the preallocated tail. The file is there afterwards, if only empty, and open. An
         entry that comes after all preallocates it anew."""
         size = self.count * self.entry_bytes
+        self._write()
         self.release()
         file = self._file or self._trimmed or self.disk.open(self.path, create=True)
         self._file, self._trimmed = None, file
