@@ -115,6 +115,28 @@ def test_a_long_tail_stays_where_it_is_and_the_buffer_comes_back():
     assert scratch.view.obj is buffer
 
 
+def test_the_begin_of_the_next_long_frame_stays_in_the_same_buffer():
+    scratch = inbox.Scratch(SCRATCH_BYTES)
+    scratch.view[:] = bytes(range(SCRATCH_BYTES))
+    tail = inbox.tail_after(scratch.view, 0, None, scratch)
+    buffer = tail.view().obj
+    tail = inbox.tail_after(tail.view(), 10, tail, scratch)
+    assert tail.view() == bytes(range(10, SCRATCH_BYTES))
+    assert tail.view().obj is buffer
+    inbox.drop(tail)
+    assert scratch.lend().obj is not buffer
+    assert scratch.view.obj is buffer
+
+
+def test_a_backlog_of_its_own_moves_to_a_lent_buffer_when_the_rest_fits():
+    scratch = lent_out()
+    own = inbox.tail_after(scratch.view[: SHORT + 2], 0, None, scratch)
+    scratch.take_back(memoryview(bytearray(SCRATCH_BYTES)))
+    buffer = scratch.view.obj
+    tail = inbox.tail_after(own.view(), 1, own, scratch)
+    assert tail.view().obj is buffer
+
+
 def test_a_backlog_that_outgrows_its_lent_buffer_gives_it_back():
     left, right = socket.socketpair()
     with left, right:

@@ -6,8 +6,8 @@ unused there is kept in one of three ways:
 - A short tail as plain `bytes`, copied back to the front of the scratch before the next receive.
   Most frames end up whole in one receive, and a few KiB cost nothing to move.
 - A long tail where it stands: the connection borrows the buffer, the scratch goes on with a
-  spare one. So a frame up to the size of the scratch is never copied, however it arrives. At
-  most LENT_COUNT are lent.
+  spare one. So a frame up to the size of the scratch is never copied, however it arrives, but
+  for what came of it with the end of the frame before. At most LENT_COUNT are lent.
 - A longer one, or one when all are lent, in a buffer of its own that is as large again as what
   has arrived. A frame's claimed length is not known here: a peer can make us hold twice what it
   really sent, and no more.
@@ -55,13 +55,22 @@ class Scratch:
 class Backlog:
     __slots__ = ("_buffer", "_filled", "_lender")
 
-    def __init__(self, rest: memoryview, lender: Scratch | None) -> None:
-        """Keep `rest`; with a `lender` it stands in the buffer that is being lent."""
+    def __init__(self, rest: memoryview, scratch: Scratch) -> None:
+        """Keep `rest`, which may stand in the very buffer that the scratch lends."""
+        lent = scratch.lend() if len(rest) <= len(scratch.view) else None
+        self._lender = None if lent is None else scratch
+        self._buffer = memoryview(bytearray(2 * len(rest))) if lent is None else lent
+        self._put(rest)
+
+    def _put(self, rest: memoryview) -> None:
         self._filled = len(rest)
-        lent = None if lender is None else lender.lend()
-        self._lender = None if lent is None else lender
-        self._buffer = memoryview(bytearray(2 * self._filled)) if lent is None else lent
         self._buffer[: self._filled] = rest
+
+    def keep(self, rest: memoryview) -> bool:
+        """Move its own end to the front; False for a buffer of its own, which may be far larger."""
+        if self._lender is not None:
+            self._put(rest)
+        return self._lender is not None
 
     def receive(self, sock: socket.socket) -> int:
         if self._filled == len(self._buffer):
@@ -112,12 +121,12 @@ def view_of(tail: Tail, scratch: Scratch) -> memoryview:
 
 def tail_after(data: memoryview, used: int, before: Tail | None, scratch: Scratch) -> Tail | None:
     """What to keep of `data`; `before` is the tail that it began with."""
-    in_backlog = isinstance(before, Backlog)
-    if used == 0 and in_backlog:
-        return before
     rest = data[used:]
-    if len(rest) > SHORT_TAIL_BYTES:
-        tail: Tail | None = Backlog(rest, None if in_backlog else scratch)
+    is_long = len(rest) > SHORT_TAIL_BYTES
+    if isinstance(before, Backlog) and (not used or (is_long and before.keep(rest))):
+        return before
+    if is_long:
+        tail: Tail | None = Backlog(rest, scratch)
     else:
         tail = bytes(rest) if rest else None
     drop(before)
