@@ -81,7 +81,7 @@ def test_what_a_new_directory_holds(disk: MemoryDisk) -> None:
         "node.id=1",
         f"directory.id={id_text(log_dir.directory_id)}",
     ]
-    assert disk.list_directory("data/orders-0") == ["00000000000000000000.log"]
+    assert disk.list_directory("data/orders-0") == []
     log_dir.close()
     assert disk.list_directory("data/orders-0") == [
         "00000000000000000000.log",

@@ -142,6 +142,19 @@ def test_a_first_segment_that_was_lost_ends_the_log(disk: MemoryDisk) -> None:
     assert log_names(disk) == [first]
 
 
+@pytest.mark.parametrize("is_clean", [True, False])
+def test_a_log_that_lost_all_of_its_segments_is_not_taken_for_an_empty_one(
+    disk: MemoryDisk, is_clean: bool
+) -> None:
+    filled(disk, 30)
+    for name in log_names(disk):
+        del disk.files[f"{DIRECTORY}/{name}"]
+    with pytest.raises(CorruptionError, match="all segments are missing"):
+        reopen(disk.copy(), recovery_point=30, is_clean=is_clean)
+    log = reopen(disk, recovery_point=0, is_clean=is_clean)
+    assert append(log, batch_of(1)).first_offset == 0
+
+
 def test_segments_below_the_recovery_point_are_not_read(disk: MemoryDisk) -> None:
     log = make_log(disk)
     for _ in range(30):  # of no idempotent producer, which might send again what it sent

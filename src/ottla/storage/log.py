@@ -117,7 +117,8 @@ class Log:
         self._end_mark: tuple[int, Segment | None, int] = (-1, None, 0)
 
     def start_at(self, offset: int, now_ms: int) -> None:
-        """Give an empty log its first segment."""
+        """Give an empty log its first segment, in a directory that has none. Most partitions of
+        a large node are never written to: the file is made with the first append."""
         self._add_segment(self._new_segment(offset, now_ms))
         self.log_start_offset = self.log_end_offset = self.flushed_end_offset = offset
         self.unflushed.add_directory(self.directory)
@@ -237,6 +238,7 @@ class Log:
         if not active.size_bytes:
             return
         segment = self._new_segment(self.log_end_offset, now_ms)
+        segment.make()
         try:
             active.trim()
             self._snapshots.take(self.producer_state, self.log_end_offset)
@@ -255,7 +257,6 @@ class Log:
         jitter_ms = min(config.segment_jitter_ms, config.segment_ms)
         if jitter_ms > 0:
             segment.jitter_ms = self.rng.randrange(0, jitter_ms)
-        segment.make()
         return segment
 
     def adopt(self, segment: Segment) -> None:

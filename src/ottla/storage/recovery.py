@@ -108,6 +108,13 @@ def _open(log: Log, opening: Opening) -> None:
     directory = log.directory
     present = _clear_leftovers(opening.disk, directory)
     bases = [each.offset for each in map(parse_file, present) if each and each.kind == LOG]
+    if not bases and opening.recovery_point > opening.log_start_offset:
+        raise CorruptionError(
+            f"all segments are missing; offset {opening.recovery_point} was flushed",
+            path=directory,
+            position=0,
+            size_bytes=0,
+        )
     if not bases:
         log.start_at(opening.log_start_offset, opening.now_ms)
     for base in bases:

@@ -83,7 +83,7 @@ class Segment:
 
     @property
     def file(self) -> File:
-        return self._file or self.open()
+        return self._file or self.open(create=not self.size_bytes)
 
     def open(self, *, create: bool = False, state: str = "") -> File:
         self._file = self.disk.open(self.path + state, create=create)
@@ -152,7 +152,7 @@ class Segment:
         """# hot: produce. Write these batches, whose first record gets `first_offset`."""
         timestamp, timestamp_offset = self._max_timestamp, self._max_timestamp_offset
         try:
-            (self._file or self.open()).pwrite(data, self.size_bytes)
+            self.file.pwrite(data, self.size_bytes)
             self.note(batches, first_offset)
         except OSError:
             self._max_timestamp, self._max_timestamp_offset = timestamp, timestamp_offset
