@@ -3,25 +3,35 @@
 What belongs to the whole process is set here and nowhere else: signals, logging, the collector.
 Ready is one line on standard output, `ottla ready HOST:PORT …`, which tools wait for; everything
 else goes to standard error. Settings: the file, then --listen and --data, then --set; later wins.
+
+For tests, OTTLA_FAILPOINT in the environment makes calls of the disk fail or end the process
+(`ottla.sim.failpoints`). Where it is not set, nothing of that is even imported.
 """
 
 import argparse
 import asyncio
 import gc
 import logging
+import os
 import resource
 import signal
 import sys
+import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from ottla.base.config_file import parse_config_file
 from ottla.base.errors import KafkaError
+from ottla.base.world import World
 from ottla.broker.node import Node
 from ottla.broker.settings import NodeSettings, StartError, node_settings
 from ottla.host.reactor import close_world, real_world
 
+logger = logging.getLogger(__name__)
+
+FAILPOINT: Final = "OTTLA_FAILPOINT"
 DONE: Final = 0
 FAILED: Final = 1
 COULD_NOT_START: Final = 2
@@ -106,6 +116,8 @@ async def _serve(settings: NodeSettings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end, DONE)
     world = real_world(loop)
+    if os.environ.get(FAILPOINT):
+        world = _with_failpoints(world, os.environ[FAILPOINT])
     node = Node(world, settings, on_failure=lambda error: end(FAILED))
     try:
         host, port = await node.start()
@@ -119,3 +131,19 @@ async def _serve(settings: NodeSettings) -> int:
         return code
     finally:
         close_world(world)
+
+
+def _with_failpoints(world: World, text: str) -> World:
+    """The same world on a disk that does what the plan says."""
+    from ottla.sim.failpoints import FailDisk, Plan, parse_plan
+
+    def kill() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    try:
+        armed = parse_plan(text)
+    except ValueError as error:
+        close_world(world)
+        raise StartError(f"{FAILPOINT}: {error}") from None
+    logger.warning("%s is set, this is a test: %s", FAILPOINT, text)
+    return replace(world, disk=FailDisk(world.disk, Plan(armed, kill=kill, sleep=time.sleep)))
