@@ -1,6 +1,7 @@
 """`ottla serve` as a process of its own, which a test may kill, stop and start again."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ class Serving:
     def __init__(self, data: Path, settings: Mapping[str, str] | None = None) -> None:
         self.data = data
         self.settings = dict(settings or {})
+        self.environment: dict[str, str] = {}
+        """What stands in that of the process besides what stands in this one's."""
         self.port = 0
         self.log = data.with_name(f"{data.name}.log")
         self.process: subprocess.Popen[str] | None = None
@@ -36,7 +39,11 @@ class Serving:
         """Start the process, and wait for nothing."""
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                self.command(), stdout=subprocess.PIPE, stderr=log, text=True
+                self.command(),
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, **self.environment},
             )
         return self.process
 
