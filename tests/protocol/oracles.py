@@ -105,7 +105,7 @@ def _single(field: Any, version: int, value: Any, fields_of: Any) -> Any:
         return ZERO_UUID if value is None else value.bytes
     if field.kind is types.int64 and "time" in field.name and value is None:
         return -1
-    if field.name.endswith("_authorized_operations") and not isinstance(value, int):
+    if field.name.endswith("authorized_operations") and not isinstance(value, int):
         bits = sum(1 << bit for bit in value or ()) if value is not None else 1 << 31
         return bits - (1 << 32) if bits >= 1 << 31 else bits
     if field.nested is not None and value is not None:

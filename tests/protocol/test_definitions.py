@@ -9,7 +9,14 @@ import pytest
 
 from ottla.base.ids import ZERO_UUID
 from ottla.protocol.message import Field, Struct
-from ottla.protocol.registry import APIS, ApiKey, advertised, request_class, response_class
+from ottla.protocol.registry import (
+    APIS,
+    NEVER_FLEXIBLE,
+    ApiKey,
+    advertised,
+    request_class,
+    response_class,
+)
 from ottla.protocol.types import span
 from tests.protocol.values import CLASSES, label
 
@@ -49,11 +56,12 @@ def test_the_table_of_versions_agrees_with_definition_and_classes(key: ApiKey) -
     api = APIS[key]
     is_unstable = theirs.get("latestVersionUnstable", False)
     assert (api.first, api.last) == (valid[0], valid[-1] - is_unstable)
-    assert api.flexible == span(theirs["flexibleVersions"]).start
+    flexible = span(theirs["flexibleVersions"])
+    assert api.flexible == (flexible.start if flexible else NEVER_FLEXIBLE)
     assert advertised(key) == (0 if key is ApiKey.PRODUCE else api.first, api.last)
     for cls in (request_class(key), response_class(key)):
         assert cls.__api__ is key
-        assert cls.__flexible__.start == api.flexible
+        assert cls.__flexible__ == flexible
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=label)

@@ -21,12 +21,22 @@ class Api(NamedTuple):
     flexible: int
 
 
+NEVER_FLEXIBLE: Final = 32_768
+
 APIS: Final[dict[int, Api]] = {
     ApiKey.PRODUCE: Api(3, 13, flexible=9),
     ApiKey.FETCH: Api(4, 18, flexible=12),
     ApiKey.LIST_OFFSETS: Api(1, 11, flexible=6),
     ApiKey.METADATA: Api(0, 13, flexible=9),
+    ApiKey.OFFSET_COMMIT: Api(2, 10, flexible=8),
+    ApiKey.OFFSET_FETCH: Api(1, 10, flexible=6),
     ApiKey.FIND_COORDINATOR: Api(0, 6, flexible=3),
+    ApiKey.JOIN_GROUP: Api(0, 9, flexible=6),
+    ApiKey.HEARTBEAT: Api(0, 4, flexible=4),
+    ApiKey.LEAVE_GROUP: Api(0, 5, flexible=4),
+    ApiKey.SYNC_GROUP: Api(0, 5, flexible=4),
+    ApiKey.DESCRIBE_GROUPS: Api(0, 6, flexible=5),
+    ApiKey.LIST_GROUPS: Api(0, 5, flexible=3),
     ApiKey.API_VERSIONS: Api(0, 5, flexible=3),
     ApiKey.CREATE_TOPICS: Api(2, 7, flexible=5),
     ApiKey.DELETE_TOPICS: Api(1, 6, flexible=4),
@@ -37,7 +47,9 @@ APIS: Final[dict[int, Api]] = {
     ApiKey.ALTER_CONFIGS: Api(0, 2, flexible=2),
     ApiKey.DESCRIBE_LOG_DIRS: Api(1, 5, flexible=2),
     ApiKey.CREATE_PARTITIONS: Api(0, 3, flexible=2),
+    ApiKey.DELETE_GROUPS: Api(0, 3, flexible=2),
     ApiKey.INCREMENTAL_ALTER_CONFIGS: Api(0, 1, flexible=1),
+    ApiKey.OFFSET_DELETE: Api(0, 0, flexible=NEVER_FLEXIBLE),
     ApiKey.DESCRIBE_CLUSTER: Api(0, 2, flexible=0),
     ApiKey.DESCRIBE_PRODUCERS: Api(0, 0, flexible=0),
     ApiKey.LIST_CONFIG_RESOURCES: Api(0, 1, flexible=0),
