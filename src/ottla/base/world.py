@@ -8,7 +8,7 @@ Who runs where. All calls are made on the node's one thread, but for what is han
 `Offload.submit`: such a call runs on a helper thread and touches nothing but its arguments
 (a `File` may be synced, read or read ahead there). Its outcome comes back on the node's thread.
 
-Failures are `OSError`s with an errno, from both worlds.
+Failures are `OSError`s with an errno, from both worlds; of a sync, `disk_errors.SyncError`s.
 """
 
 from collections.abc import Callable, Sequence

@@ -13,6 +13,7 @@ import fcntl
 import mmap
 import os
 
+from ottla.base.disk_errors import sync_error
 from ottla.base.world import Bytes, File
 from ottla.host import syscalls
 
@@ -61,7 +62,10 @@ class HostFile:
     def sync(self) -> None:
         if self._fd < 0:  # for which Python has a ValueError
             raise OSError(errno.EBADF, os.strerror(errno.EBADF), self.path)
-        syscalls.sync_data(self._fd)
+        try:
+            syscalls.sync_data(self._fd)
+        except OSError as error:
+            raise sync_error(error) from error
 
     def map(self) -> memoryview:
         if not self.size():
@@ -137,11 +141,16 @@ class HostDisk:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(fd)
+        except OSError as error:
+            raise sync_error(error) from error
         finally:
             os.close(fd)
 
     def sync_file_system(self, file: File) -> None:
-        syscalls.sync_file_system(file.fileno())
+        try:
+            syscalls.sync_file_system(file.fileno())
+        except OSError as error:
+            raise sync_error(error) from error
 
     def usage(self, path: str) -> tuple[int, int]:
         found = os.statvfs(path)

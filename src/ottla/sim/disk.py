@@ -8,6 +8,7 @@ which never fails: the next node gets a new SimDisk over the same drive.
 import errno
 import random
 
+from ottla.base.disk_errors import sync_error
 from ottla.base.errors import check
 from ottla.base.world import Bytes
 from ottla.sim.content import Content
@@ -43,7 +44,8 @@ class SimDisk:
     def _begin(self, operation: Operation, path: str, *numbers: int) -> None:
         fault = self._fault(operation, path, *numbers)
         if fault is not None:
-            raise os_error(fault.code, path)
+            error = os_error(fault.code, path)
+            raise sync_error(error) if operation.startswith("sync") else error
 
     def _alive(self, path: str) -> None:
         if not self.is_alive:
@@ -170,7 +172,7 @@ class SimFile:
             return
         if fault.loses_pending:
             self._content.lose_pending()
-        raise os_error(fault.code, self._path)
+        raise sync_error(os_error(fault.code, self._path))
 
     def map(self) -> memoryview:
         self._begin("map")

@@ -13,7 +13,12 @@ waits for what other programs wrote to that file system. `SyncCosts` remembers w
 lately; a way that was not used is slowly believed to get cheaper, so that it is tried again.
 
 A sync that failed is never repeated: the kernel may have dropped the pages and would report
-success. `on_offline` is called once, and nothing is acknowledged any more.
+success. `on_offline` is called once, and nothing is acknowledged any more. A shortage (no room, no
+descriptor: `disk_errors`) is met before a sync: the step that met it is made again with `retry`,
+for which `on_shortage` asks, and until then no later round begins.
+
+New contents of small files are written beside them on a helper, and get their names here, on the
+node's thread: the log may have been deleted meanwhile and its name given to another.
 """
 
 import errno
@@ -23,10 +28,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
+from ottla.base.disk_errors import is_shortage
 from ottla.base.world import Clock, Disk, File, Offload
 from ottla.storage.checkpoints import directory_of, write_whole
 from ottla.storage.log import Log
 from ottla.storage.names import TEMPORARY
+from ottla.storage.unflushed import FlushWork
 
 JOB_FILES: Final = 4
 """Files that one job syncs at least: fewer do not pay for a thread of their own."""
@@ -68,17 +75,37 @@ class SyncCosts:
 
 
 class Round:
-    """What one round syncs, for all of its logs."""
+    """What one round syncs, for all of its logs but those in `refused`, for which there was no
+    room to begin."""
 
-    __slots__ = ("directories", "files", "replacements", "works")
+    __slots__ = ("directories", "files", "refused", "replacements", "shortage", "works")
 
     def __init__(self, logs: Iterable[Log]) -> None:
-        self.works = [(log, log.begin_flush()) for log in logs]
+        self.works: list[tuple[Log, FlushWork]] = []
+        self.refused: list[Log] = []
+        self.shortage: OSError | None = None
+        for log in logs:
+            try:
+                self.works.append((log, log.begin_flush()))
+            except OSError as error:
+                if not is_shortage(error):
+                    raise
+                self.refused.append(log)
+                self.shortage = error
         self.files = [file for _, work in self.works for file in work.files]
         self.replacements = [each for _, work in self.works for each in work.replacements]
         directories = [each for _, work in self.works for each in work.directories]
         directories += [directory_of(path) for path, _ in self.replacements]
         self.directories = list(dict.fromkeys(directories))
+
+    def rename_replacements(self, disk: Disk) -> None:
+        """What was written beside the small files takes their names, unless their log has
+        another directory now. Those of a round that is tried again have theirs already."""
+        for log, work in self.works:
+            for path, _ in work.replacements:
+                if directory_of(path) == log.directory:
+                    with suppress(FileNotFoundError):
+                        disk.rename(path + TEMPORARY, path)
 
     def finish(self) -> list[Log]:
         for log, work in self.works:
@@ -101,14 +128,7 @@ def write_replacements(disk: Disk, replacements: Replacements, *, sync: bool) ->
             write_whole(disk, path + TEMPORARY, data, sync=sync)
 
 
-def rename_replacements(disk: Disk, replacements: Replacements) -> None:
-    for path, _ in replacements:
-        with suppress(FileNotFoundError):
-            disk.rename(path + TEMPORARY, path)
-
-
-def sync_names(disk: Disk, replacements: Replacements, directories: Sequence[str]) -> None:
-    rename_replacements(disk, replacements)
+def sync_names(disk: Disk, directories: Sequence[str]) -> None:
     for path in directories:
         with suppress(FileNotFoundError):
             disk.sync_directory(path)
@@ -117,9 +137,6 @@ def sync_names(disk: Disk, replacements: Replacements, directories: Sequence[str
 def sync_whole(disk: Disk, file: File, replacements: Replacements) -> None:
     write_replacements(disk, replacements, sync=False)
     disk.sync_file_system(file)
-    if replacements:
-        rename_replacements(disk, replacements)
-        disk.sync_file_system(file)
 
 
 def flush_now(disk: Disk, logs: Sequence[Log]) -> None:
@@ -127,6 +144,8 @@ def flush_now(disk: Disk, logs: Sequence[Log]) -> None:
     if not logs:
         return
     this = Round(logs)
+    if this.shortage is not None:
+        raise this.shortage
     try:
         sync_whole(disk, this.files[0], this.replacements)
     except OSError as error:
@@ -134,7 +153,12 @@ def flush_now(disk: Disk, logs: Sequence[Log]) -> None:
             raise
         write_replacements(disk, this.replacements, sync=True)
         sync_files(this.files)
-        sync_names(disk, this.replacements, this.directories)
+        this.rename_replacements(disk)
+        sync_names(disk, this.directories)
+    else:
+        if this.replacements:
+            this.rename_replacements(disk)
+            disk.sync_file_system(this.files[0])
     this.finish()
 
 
@@ -147,17 +171,25 @@ class Flusher:
         *,
         on_flushed: Callable[[list[Log]], None],
         on_offline: Callable[[OSError], None],
+        on_shortage: Callable[[OSError], None] = lambda _: None,
     ) -> None:
         self.disk = disk
         self.offload = offload
         self.clock = clock
         self.on_flushed = on_flushed
         self.on_offline = on_offline
+        self.on_shortage = on_shortage
         self.costs = SyncCosts()
         self.round_count = 0
         self.is_offline = False
+        self.has_given_up = False
+        """A round was left undone while the node stopped."""
         self._dirty: dict[Log, None] = {}
+        self._refused: dict[Log, None] = {}
+        """Dirty too: for these there was no room."""
         self._round: Round | None = None
+        self._stalled: Callable[[], None] | None = None
+        """The step of the round to be made again when there is room."""
         self._started = 0.0
         self._unfinished = 0
         self._failure: BaseException | None = None
@@ -165,7 +197,8 @@ class Flusher:
 
     @property
     def is_idle(self) -> bool:
-        return self._round is None and (self.is_offline or not self._dirty)
+        is_done = self.is_offline or self.has_given_up or not (self._dirty or self._refused)
+        return self._round is None and is_done
 
     def mark_dirty(self, log: Log) -> None:
         # hot: produce
@@ -174,6 +207,7 @@ class Flusher:
     def forget(self, log: Log) -> None:
         """Begin no flush of it any more; one that is running goes on."""
         self._dirty.pop(log, None)
+        self._refused.pop(log, None)
 
     def kick(self) -> None:
         """The turn ends: start a round, if there is something to do and none is running."""
@@ -181,20 +215,46 @@ class Flusher:
             return
         logs, self._dirty = self._dirty, {}
         try:
-            self._round = Round(logs)
+            this = Round(logs)
         except OSError as error:
             self._go_offline(error)
             return
-        self.round_count += 1
-        self._sync_contents(self._round)
+        if this.shortage is not None:
+            self._refused.update(dict.fromkeys(this.refused))
+            self.on_shortage(this.shortage)
+        if this.works:
+            self._round = this
+            self.round_count += 1
+            self._sync_contents()
+
+    def retry(self) -> None:
+        """There may be room again."""
+        self._dirty = {**self._refused, **self._dirty}
+        self._refused = {}
+        step, self._stalled = self._stalled, None
+        if step is not None:
+            step()
+        else:
+            self.kick()
 
     def when_idle(self, call: Callable[[], None]) -> None:
-        """Call back once nothing is dirty and no round is running; at once if that is so."""
+        """Call back once nothing is dirty and no round is running; at once if that is so. What
+        there is no room for now is given up then."""
         self._when_idle.append(call)
-        self.kick()
+        self.retry()
+        if self._stalled is not None or self._refused:
+            self._give_up()
         self._tell_idle()
 
-    def _sync_contents(self, this: Round) -> None:
+    def _give_up(self) -> None:
+        self.has_given_up = True
+        self._round = self._stalled = None
+        self._tell_idle()
+
+    def _sync_contents(self) -> None:
+        this = self._round
+        if this is None:
+            return
         self._started = self.clock.monotonic()
         disk, files, replacements = self.disk, this.files, this.replacements
         if self.costs.prefers_whole(len(files)):
@@ -212,7 +272,8 @@ class Flusher:
 
         def done(_: None, error: BaseException | None) -> None:
             self._unfinished -= 1
-            self._failure = self._failure or error
+            if self._failure is None or is_shortage(self._failure):
+                self._failure = error or self._failure
             if not self._unfinished:
                 then()
 
@@ -225,38 +286,79 @@ class Flusher:
             # Nothing was synced and nothing failed: this disk has no such call.
             self._failure = None
             self.costs.has_no_whole()
-            self._sync_contents(this)
+            self._sync_contents()
             return
         if failure is None:
             self.costs.saw_whole(self.clock.monotonic() - self._started)
-        self._finish()
+        self._contents_done(is_whole=True)
 
     def _each_done(self) -> None:
         this = self._round
         if self._failure is None and this is not None:
             self.costs.saw_each(self.clock.monotonic() - self._started, len(this.files))
-            if this.directories:
-                job = partial(sync_names, self.disk, this.replacements, this.directories)
-                self._run([job], self._finish)
-                return
-        self._finish()
+        self._contents_done(is_whole=False)
+
+    def _contents_done(self, *, is_whole: bool) -> None:
+        if not self._has_failed(self._sync_contents):
+            self._sync_names(is_whole=is_whole)
+
+    def _sync_names(self, *, is_whole: bool) -> None:
+        this = self._round
+        if this is None:
+            return
+        again = partial(self._sync_names, is_whole=is_whole)
+        try:
+            this.rename_replacements(self.disk)
+        except OSError as error:
+            self._failure = error
+        if self._has_failed(again):
+            return
+        job: Job | None = None
+        if is_whole and this.replacements:
+            job = partial(self.disk.sync_file_system, this.files[0])
+        elif not is_whole and this.directories:
+            job = partial(sync_names, self.disk, this.directories)
+        if job is None:
+            self._finish()
+        else:
+            self._run([job], partial(self._names_done, again))
+
+    def _names_done(self, again: Callable[[], None]) -> None:
+        if not self._has_failed(again):
+            self._finish()
 
     def _finish(self) -> None:
         this, self._round = self._round, None
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            self._go_offline(failure)
-        elif this is not None:
+        if this is not None:
             logs = this.finish()
             self.kick()
             self.on_flushed(logs)
         self._tell_idle()
+
+    def _has_failed(self, again: Callable[[], None]) -> bool:
+        """Whether the step that ended has failed: for want of something, then `again` is what
+        to do when there is some; or for good."""
+        failure, self._failure = self._failure, None
+        if failure is None:
+            return False
+        if isinstance(failure, OSError) and is_shortage(failure):
+            if self._when_idle:
+                self._give_up()
+            else:
+                self._stalled = again
+                self.on_shortage(failure)
+            return True
+        self._round = None
+        self._go_offline(failure)
+        self._tell_idle()
+        return True
 
     def _go_offline(self, failure: BaseException) -> None:
         if not isinstance(failure, OSError):
             raise failure
         self.is_offline = True
         self._dirty.clear()
+        self._refused.clear()
         self.on_offline(failure)
 
     def _tell_idle(self) -> None:
