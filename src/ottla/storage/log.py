@@ -429,6 +429,7 @@ class Log:
         self.generation += 1
         self.is_settled = False
         while len(self.segments) > 1 and self.active.base_offset >= offset:
+            self.unflushed.add_directory(self.directory)  # or a power cut undoes the rename
             self._drop_segment(self.active, now_ms)
         active = self.active
         end_offset = max(offset, active.base_offset)
