@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ottla.cli import serve
+from ottla.cli import log, serve
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = OneLineParser(prog="ottla", description="A log broker that speaks Kafka's protocol.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve.add_to(commands)
+    log.add_to(commands)
     chosen = parser.parse_args(arguments)
     return int(chosen.run(chosen))
 
