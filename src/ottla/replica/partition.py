@@ -12,13 +12,15 @@ by themselves.
 
 import logging
 from collections import deque
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.option import LONG_MAX
 from ottla.base.topic_options import TopicSettings
 from ottla.base.world import FileRange
-from ottla.records.batch import TRANSACTIONAL
+from ottla.metadata.topic_names import INTERNAL_TOPICS
+from ottla.records.batch import TRANSACTIONAL, BatchHeader, read_header
 from ottla.records.compression import CODEC_NUMBERS
 from ottla.records.validation import BatchRules, check_produced
 from ottla.storage.log import AppendInfo, Log, ReadHint
@@ -66,6 +68,7 @@ class Partition:
         "_offset_waiters",
         "high_watermark",
         "index",
+        "is_internal",
         "leader_epoch",
         "log",
         "refusal",
@@ -85,6 +88,8 @@ class Partition:
         flushing: Flushing,
     ) -> None:
         self.topic = topic
+        self.is_internal = topic in INTERNAL_TOPICS
+        """Only coordinators write to it."""
         self.index = index
         self.log = log
         self.leader_epoch = leader_epoch
@@ -107,18 +112,37 @@ class Partition:
         self, records: memoryview, *, acks_all: bool, now_ms: int, version: int
     ) -> AppendInfo:
         """Check one produced batch and append it; KafkaError says what is wrong with it."""
+        if self.is_internal:
+            raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, "the topic is internal")
         if acks_all and self.settings.min_insync_replicas > IN_SYNC_COUNT:
             raise KafkaError(ErrorCode.NOT_ENOUGH_REPLICAS)
         checked = check_produced(records, self.rules, now_ms, zstd_allowed=version >= 7)
         if checked.batches[0][5] & TRANSACTIONAL:
             raise KafkaError(ErrorCode.INVALID_TXN_STATE, "there are no transactions yet")
+        return self._append(
+            memoryview(checked.records), checked.batches, acks_all=acks_all, now_ms=now_ms
+        )
+
+    def append_own(self, batch: bytearray, now_ms: int) -> AppendInfo:
+        """Append a batch that a coordinator of this node built, as a Produce with acks=all would;
+        KafkaError where the topic's settings or the disk refuse it."""
+        if self.settings.min_insync_replicas > IN_SYNC_COUNT:
+            raise KafkaError(ErrorCode.NOT_ENOUGH_REPLICAS)
+        if len(batch) > self.settings.max_message_bytes:
+            raise KafkaError(ErrorCode.MESSAGE_TOO_LARGE)
+        return self._append(memoryview(batch), (read_header(batch),), acks_all=True, now_ms=now_ms)
+
+    # hot: produce
+    def _append(
+        self,
+        records: memoryview,
+        batches: Sequence[BatchHeader],
+        *,
+        acks_all: bool,
+        now_ms: int,
+    ) -> AppendInfo:
         try:
-            info = self.log.append(
-                memoryview(checked.records),
-                checked.batches,
-                leader_epoch=self.leader_epoch,
-                now_ms=now_ms,
-            )
+            info = self.log.append(records, batches, leader_epoch=self.leader_epoch, now_ms=now_ms)
         except OSError as error:
             logger.warning("%s-%d: append refused: %s", self.topic, self.index, error)
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, error.strerror or "") from error

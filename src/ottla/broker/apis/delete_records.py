@@ -14,8 +14,8 @@ from functools import partial
 from typing import Final
 
 from ottla.base.errors import ErrorCode, KafkaError
-from ottla.broker.apis.metadata import INTERNAL_TOPICS
 from ottla.broker.context import RequestContext, Services
+from ottla.metadata.topic_names import INTERNAL_TOPICS
 from ottla.protocol.messages.delete_records import (
     DeleteRecordsPartitionResult,
     DeleteRecordsRequest,

@@ -10,11 +10,10 @@ Versions. 0 alone.
 """
 
 from ottla.base.errors import ErrorCode, KafkaError
-from ottla.broker.apis.metadata import INTERNAL_TOPICS
 from ottla.broker.context import RequestContext
 from ottla.broker.operations import TOPIC_OPERATIONS
 from ottla.metadata.image import NO_NODE, ClusterImage, PartitionImage, TopicImage
-from ottla.metadata.topic_names import check_topic_name
+from ottla.metadata.topic_names import INTERNAL_TOPICS, check_topic_name
 from ottla.protocol.messages.describe_topic_partitions import (
     Cursor,
     DescribeTopicPartitionsRequest,

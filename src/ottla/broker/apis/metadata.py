@@ -17,7 +17,7 @@ from ottla.broker.context import RequestContext
 from ottla.broker.operations import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
 from ottla.broker.rows import side_by_side
 from ottla.metadata.image import ClusterImage, PartitionImage, TopicImage
-from ottla.metadata.topic_names import check_topic_name
+from ottla.metadata.topic_names import INTERNAL_TOPICS, check_topic_name
 from ottla.protocol.messages.metadata import (
     MetadataRequest,
     MetadataRequestTopic,
@@ -27,7 +27,6 @@ from ottla.protocol.messages.metadata import (
     MetadataResponseTopic,
 )
 
-INTERNAL_TOPICS = ("__consumer_offsets", "__transaction_state", "__share_group_state")
 WILDCARD_HOSTS = ("", "0.0.0.0", "::")
 
 
