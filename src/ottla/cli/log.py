@@ -8,9 +8,9 @@ Exit codes of verify and repair: 0 sound, 1 damage was found (repair: and some i
 not be looked at. Notes, of what the next start sees to, are no damage. dump: 1 where some of the
 file is damaged.
 
-All take the directory's lock, as a broker does, since what is being written cannot be judged.
-`--force` reads without it: for a file system that cannot be written, or a look at a running broker,
-of whose last batches and checkpoints nothing can be told then. repair has no such option.
+verify and repair take the directory's lock, as a broker does: what is being written cannot be
+judged. `--force` reads without it: for a file system that cannot be written, or a look at a
+running broker, of whose last batches and checkpoints nothing can be told then. dump takes no lock.
 """
 
 import argparse
@@ -24,7 +24,9 @@ from typing import Any, Final
 
 from ottla.base.errors import CorruptionError
 from ottla.host.disk import HostDisk
+from ottla.storage.batch_walk import OFFSET_MAX
 from ottla.storage.checkpoints import directory_of
+from ottla.storage.dump import DumpOptions, NotDumpedError, Row, dump
 from ottla.storage.findings import Finding
 from ottla.storage.names import LOCK
 from ottla.storage.verify import NotALogDirectoryError, is_partition, verify
@@ -44,6 +46,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser("log", help="check, show and mend the files of a stopped broker")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_verify(verbs)
+    _add_dump(verbs)
 
 
 def _add_verify(verbs: Any) -> None:
@@ -53,6 +56,18 @@ def _add_verify(verbs: Any) -> None:
     parser.add_argument("--force", action="store_true", help="do not take the directory's lock")
     parser.add_argument("--no-records", action="store_true", help="do not unpack batches")
     parser.set_defaults(run=_guarded(_verify))
+
+
+def _add_dump(verbs: Any) -> None:
+    parser = verbs.add_parser("dump", help="show what files of a log directory hold")
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument("--json", action="store_true", help="one object a line")
+    parser.add_argument("--deep-iteration", action="store_true", help="the records of a .log too")
+    parser.add_argument(
+        "--print-data-log", action="store_true", help="and their keys, values and headers"
+    )
+    parser.add_argument("--offsets", metavar="FROM-TO", help="no others; either may be left out")
+    parser.set_defaults(run=_guarded(_dump))
 
 
 def _guarded(
@@ -68,7 +83,7 @@ def _guarded(
             return DAMAGED
         except KeyboardInterrupt:
             return 130
-        except (NotReadError, NotALogDirectoryError, CorruptionError) as error:
+        except (NotReadError, NotALogDirectoryError, NotDumpedError, CorruptionError) as error:
             print(f"ottla: {error}", file=sys.stderr)
         except OSError as error:
             print(f"ottla: {error.filename}: {error.strerror}", file=sys.stderr)
@@ -165,3 +180,41 @@ def _verify(chosen: argparse.Namespace) -> int:
             f" {'sound' if not damaged else f'{damaged} damaged'}, {notes} notes"
         )
     return DAMAGED if damaged else SOUND
+
+
+def _dump(chosen: argparse.Namespace) -> int:
+    first, last = _offset_range(chosen.offsets)
+    with_data = chosen.print_data_log
+    options = DumpOptions(chosen.deep_iteration or with_data, with_data, first, last)
+    is_damaged = False
+    for path in chosen.files:
+        if not chosen.json:
+            print(f"Dumping {path}")
+        for row in dump(HostDisk(), path, options):
+            is_damaged |= "fault" in row
+            print(json.dumps({"file": path, **row}) if chosen.json else _row_text(row))
+    return DAMAGED if is_damaged else SOUND
+
+
+def _offset_range(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return 0, OFFSET_MAX
+    first, dash, last = text.partition("-")
+    try:
+        return int(first or 0), int(last or OFFSET_MAX) if dash else int(first)
+    except ValueError:
+        raise NotReadError(f"--offsets {text}: is not FROM-TO") from None
+
+
+def _row_text(row: Row) -> str:
+    """As `kafka-dump-log` has it; of a record with the bar in front."""
+    bar = "| " if "keySize" in row else ""
+    return bar + " ".join(f"{name}: {_value_text(value)}" for name, value in row.items())
+
+
+def _value_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return f"[{','.join(map(str, value))}]"
+    return "none" if value is None else str(value)

@@ -13,28 +13,24 @@ abort must be in the transaction index.
 
 import struct
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from ottla.base.world import Disk, File
 from ottla.records.batch import BatchHeader
 from ottla.storage.findings import Faults, Finding
+from ottla.storage.index_walk import IndexPart, walk_index
 
 OFFSET_ENTRY: Final = struct.Struct(">ii")
 TIME_ENTRY: Final = struct.Struct(">qi")
 ABORTED_ENTRY: Final = struct.Struct(">hqqqq")
-PIECE_ENTRIES: Final = 4096
-
-
-class Entry(NamedTuple):
-    at: int
-    """Where in the file."""
-    fields: tuple[int, ...]
 
 
 class IndexCheck:
     """What is common: entries in order, and what may stand behind them."""
 
     entry: struct.Struct = OFFSET_ENTRY
+    has_timestamps = False
+    """An entry of zeros is one: the first record at timestamp 0."""
 
     def __init__(self, disk: Disk, path: str, base_offset: int, *, is_trusted: bool) -> None:
         """`is_trusted`: a start believes the file as it is. Otherwise it is built anew, and what
@@ -43,9 +39,8 @@ class IndexCheck:
         self.is_trusted = is_trusted
         self.faults = Faults(path, are_notes=not is_trusted)
         self.file: File | None = disk.open(path, read_only=True) if disk.exists(path) else None
-        self.count = 0
         self._entries = self._sound_entries()
-        self._next: Entry | None = next(self._entries, None)
+        self._next: IndexPart | None = next(self._entries, None)
 
     def advance(self) -> None:
         self._next = next(self._entries, None)
@@ -58,14 +53,14 @@ class IndexCheck:
     def skip(self, end: int, end_offset: int) -> None:
         """No batches are known up to this position and offset."""
 
-    def fault(self, entry: Entry, cause: str) -> None:
+    def fault(self, entry: IndexPart, cause: str) -> None:
         self.faults.add(entry.at, self.entry.size, cause)
 
     def findings(self) -> list[Finding]:
         return self.faults.all()
 
-    def _sound_entries(self) -> Iterator[Entry]:
-        before: Entry | None = None
+    def _sound_entries(self) -> Iterator[IndexPart]:
+        before: IndexPart | None = None
         for each in self._raw_entries():
             if before is not None:
                 if self._ascends(before.fields, each.fields):
@@ -76,36 +71,27 @@ class IndexCheck:
         if before is not None:
             yield before
 
-    def _raw_entries(self) -> Iterator[Entry]:
+    def _raw_entries(self) -> Iterator[IndexPart]:
         """All but the zeros at the end, which are room for more."""
         if self.file is None:
             return
-        size, width = self.file.size(), self.entry.size
-        zeros_at = -1
-        for start in range(0, size - size % width, PIECE_ENTRIES * width):
-            piece = self.file.pread(PIECE_ENTRIES * width, start)
-            if zeros_at >= 0 and not any(piece):
+        other: IndexPart | None = None
+        may_start_with_zeros = self.has_timestamps and self.is_trusted
+        for part in walk_index(self.file, self.entry, may_start_with_zeros=may_start_with_zeros):
+            if not part.is_entry():
+                other = part
                 continue
-            for at in range(0, len(piece) - len(piece) % width, width):
-                fields = self.entry.unpack_from(piece, at)
-                if not any(fields) and not self._may_be_zero(start + at):
-                    zeros_at = start + at if zeros_at < 0 else zeros_at
-                    continue
-                if zeros_at >= 0:
-                    self.faults.add(zeros_at, start + at - zeros_at, "zeros between entries")
-                    zeros_at = -1
-                self.count += 1
-                yield Entry(start + at, fields)
-        if zeros_at < 0 and size % width:
-            self.faults.add(size - size % width, size % width, "part of an entry at the end")
-        elif zeros_at >= 0 and self.is_trusted:
-            self.faults.add(zeros_at, size - zeros_at, "zeros where the entries end")
+            if other is not None:
+                self.faults.add(other.at, other.size_bytes, "zeros between entries")
+                other = None
+            yield part
+        if other is not None and 0 < other.size_bytes < self.entry.size:
+            self.faults.add(other.at, other.size_bytes, "part of an entry at the end")
+        elif other is not None and self.is_trusted:
+            self.faults.add(other.at, other.size_bytes, "zeros where the entries end")
 
     def _ascends(self, before: tuple[int, ...], after: tuple[int, ...]) -> bool:
         return before[0] < after[0] and before[1] < after[1]
-
-    def _may_be_zero(self, at: int) -> bool:
-        return False
 
 
 class OffsetIndexCheck(IndexCheck):
@@ -137,6 +123,7 @@ class OffsetIndexCheck(IndexCheck):
 
 class TimeIndexCheck(IndexCheck):
     entry = TIME_ENTRY
+    has_timestamps = True
 
     def __init__(self, disk: Disk, path: str, base_offset: int, *, is_trusted: bool) -> None:
         self.max_timestamp = -1
@@ -159,10 +146,6 @@ class TimeIndexCheck(IndexCheck):
             elif timestamp != header.max_timestamp or not is_new:
                 cause = f"timestamp {timestamp} where {self.max_timestamp} is the largest"
                 self.fault(entry, f"{cause} at offset {offset}")
-
-    def _may_be_zero(self, at: int) -> bool:
-        """Timestamp 0 at the first offset."""
-        return at == 0 and self.is_trusted
 
     def skip(self, end: int, end_offset: int) -> None:
         self._is_complete = False
