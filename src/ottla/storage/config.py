@@ -27,3 +27,12 @@ class LogConfig:
     producer_id_expiration_ms: int = 24 * HOUR_MS
     is_deleted_by_retention: bool = True
     """`cleanup.policy` holds `delete`. Without it only what DeleteRecords freed goes."""
+    is_compacted: bool = False
+    """`cleanup.policy` holds `compact`."""
+    min_cleanable_dirty_ratio: float = 0.5
+    min_compaction_lag_ms: int = 0
+    max_compaction_lag_ms: int = LONG_MAX
+    delete_retention_ms: int = 24 * HOUR_MS
+    codec: int | None = None
+    """Of batches that compaction changes; None is the one they have."""
+    codec_level: int | None = None

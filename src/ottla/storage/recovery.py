@@ -15,19 +15,17 @@ that a sound batch stands behind an unsound one tells nothing. The high watermar
 mark than the recovery point, for with `flush.on.ack=false` it runs ahead of the flushes.
 
 A segment whose tail was lost at the border of two batches is sound by itself: it must reach as
-far as the next one begins. (Compaction leaves such gaps: it has to see that the recovery point is
-past what it replaces.)
+far as the next one begins. Compaction leaves such gaps, below the recovery point; Kafka's may
+stand past it, and are known by the other holes that it leaves.
 
 After a sync that failed, a start that finds the page cache of the one before writes everything
 past the recovery point again, or the next flush would vouch for pages that were never written.
 
-What compaction left behind: `.deleted` and `.cleaned` files go; a `.swap` segment takes the
-place of those whose offsets it holds.
+What compaction and deletion left half done is seen to first (`leftovers`).
 """
 
 import logging
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -47,21 +45,18 @@ from ottla.records.batch import (
 from ottla.storage import reader
 from ottla.storage.config import LogConfig
 from ottla.storage.leader_epochs import LeaderEpochs, read_leader_epochs
+from ottla.storage.leftovers import clear_leftovers
 from ottla.storage.log import Log
 from ottla.storage.names import (
-    CLEANED,
-    DELETED,
     LEADER_EPOCHS,
     LOG,
     OFFSET_INDEX,
-    SNAPSHOT,
     SWAP,
-    TEMPORARY,
     TIME_INDEX,
     file_name,
     parse_file,
 )
-from ottla.storage.segment import KINDS, Segment
+from ottla.storage.segment import Segment
 
 logger = logging.getLogger(__name__)
 
@@ -106,15 +101,9 @@ def open_log(
 
 def _open(log: Log, opening: Opening) -> None:
     directory = log.directory
-    present = _clear_leftovers(opening.disk, directory)
+    _check_not_lost(opening, directory)
+    present = clear_leftovers(opening.disk, directory)
     bases = [each.offset for each in map(parse_file, present) if each and each.kind == LOG]
-    if not bases and opening.recovery_point > opening.log_start_offset:
-        raise CorruptionError(
-            f"all segments are missing; offset {opening.recovery_point} was flushed",
-            path=directory,
-            position=0,
-            size_bytes=0,
-        )
     if not bases:
         log.start_at(opening.log_start_offset, opening.now_ms)
     for base in bases:
@@ -127,8 +116,7 @@ def _open(log: Log, opening: Opening) -> None:
         _scan_tail(log, opening)
     _drop_spurious(log)
     _find_end(log, opening)
-    if opening.is_clean:
-        _mend_indexes(log, present)
+    _mend_indexes(log, present, is_clean=opening.is_clean)
     log.load_producers(opening.now_ms, is_clean=opening.is_clean)
     log.is_settled = opening.is_clean and bool(bases)
 
@@ -162,6 +150,18 @@ def _find_end(log: Log, opening: Opening) -> None:
     log.epochs.truncate_start(log.log_start_offset)
 
 
+def _check_not_lost(opening: Opening, directory: str) -> None:
+    """An empty directory is an empty log, unless something of it was flushed."""
+    if opening.recovery_point <= opening.log_start_offset:
+        return
+    for file in map(parse_file, opening.disk.list_directory(directory)):
+        if file and file.kind == LOG and file.state in ("", SWAP):
+            return
+    raise CorruptionError(
+        f"all segments are missing; offset {opening.recovery_point} was flushed", path=directory
+    )
+
+
 def _start_anew(log: Log, opening: Opening) -> None:
     """All that is left had been deleted: DeleteRecords went past what survived."""
     logger.warning(
@@ -170,6 +170,7 @@ def _start_anew(log: Log, opening: Opening) -> None:
     for segment in log.segments[:]:
         log.discard(segment)
     log.start_at(opening.log_start_offset, opening.now_ms)
+    log.active.make()  # its name tells the log start, too
     log.epochs = LeaderEpochs()
     log.epochs.is_dirty = True
 
@@ -197,15 +198,16 @@ def _drop_spurious(log: Log) -> None:
             log.discard(last)
 
 
-def _mend_indexes(log: Log, present: list[str]) -> None:
-    """Build anew what is missing. An empty segment needs none."""
+def _mend_indexes(log: Log, present: list[str], *, is_clean: bool) -> None:
+    """Build anew what is missing of segments that were not scanned. An empty one needs none."""
     names = dict.fromkeys(present)
     for segment in log.segments:
+        if not (segment.is_sealed or is_clean):
+            continue
         wanted = [file_name(segment.base_offset, kind) for kind in (OFFSET_INDEX, TIME_INDEX)]
         if segment.size_bytes and not all(name in names for name in wanted):
             logger.warning("%s: index is missing, built anew", segment.path)
             segment.rebuild_indexes()
-            segment.trim()
             segment.close_indexes()
 
 
@@ -245,7 +247,7 @@ def _scan_tail(log: Log, opening: Opening) -> None:
         if is_flushed and segment.size_bytes:
             continue
         end_offset, cut = scan(segment, log.epochs)
-        if cut is None and not is_last and end_offset < log.segments[at].base_offset:
+        if cut is None and not is_last and _has_lost_end(log, segment, end_offset, opening):
             cut = Cut(segment.size_bytes, 0, "its last batches are missing")
         if cut is not None:
             _cut(log, segment, end_offset, cut, opening)
@@ -255,6 +257,25 @@ def _scan_tail(log: Log, opening: Opening) -> None:
             log.unflushed.add_rolled(segment)
         if opening.sync_failed:
             _write_again(segment)
+
+
+def _has_lost_end(log: Log, segment: Segment, end_offset: int, opening: Opening) -> bool:
+    """Whether batches are missing between a sound segment and the next one, that compaction did
+    not take: it takes none past the recovery point, but for Kafka's, which leaves other holes
+    too."""
+    next_base = log.segments[log.segments.index(segment) + 1].base_offset
+    if end_offset >= next_base:
+        return False
+    if not segment.size_bytes:  # of which only Kafka's compaction leaves one
+        return not log.config.is_compacted
+    if next_base <= opening.recovery_point:
+        return False
+    due = segment.base_offset
+    for _, header in segment.headers(0, segment.size_bytes):
+        if header.base_offset != due or header.record_count <= header.last_offset_delta:
+            return False
+        due = header.last_offset + 1
+    return True
 
 
 def _write_again(segment: Segment) -> None:
@@ -345,41 +366,3 @@ def _fault(header: BatchHeader, batch: memoryview, next_offset: int) -> str:
     if header.base_offset < next_offset or header.last_offset_delta < 0:
         return f"offset {header.base_offset} where {next_offset} was due"
     return ""
-
-
-# -- what compaction and deletion left
-
-
-def _clear_leftovers(disk: Disk, directory: str) -> list[str]:
-    """Finish or undo what a stop interrupted; the names that are left."""
-    for name in disk.list_directory(directory):
-        file = parse_file(name)
-        if name.endswith(TEMPORARY) or (file and file.state in (DELETED, CLEANED)):
-            disk.remove(f"{directory}/{name}")
-        elif file and file.state == SWAP and file.kind == LOG:
-            _complete_swap(disk, directory, file.offset)
-    names = disk.list_directory(directory)
-    files = {name: parse_file(name) for name in names}
-    with_log = {each.offset: True for each in files.values() if each and each.kind == LOG}
-    for name, file in files.items():
-        is_orphan = file and file.kind != SNAPSHOT and file.offset not in with_log
-        if file and (file.state or is_orphan):
-            disk.remove(f"{directory}/{name}")
-    return [name for name in names if disk.exists(f"{directory}/{name}")]
-
-
-def _complete_swap(disk: Disk, directory: str, offset: int) -> None:
-    """A compacted segment was whole when it became `.swap`: it replaces what it was made of."""
-    path = f"{directory}/{file_name(offset, LOG)}"
-    replaced = offset
-    swap = Segment(disk, directory, offset, LogConfig(), size_bytes=disk.size(path + SWAP))
-    swap.open(state=SWAP)
-    for _, header in swap.headers(0, swap.size_bytes):
-        replaced = header.last_offset
-    swap.close()
-    for each in map(parse_file, disk.list_directory(directory)):
-        if each and not each.state and offset <= each.offset <= replaced and each.kind != SNAPSHOT:
-            disk.remove(f"{directory}/{file_name(each.offset, each.kind)}")
-    for kind in KINDS:
-        with suppress(FileNotFoundError):
-            disk.rename(f"{directory}/{file_name(offset, kind + SWAP)}", swap.stem + kind)

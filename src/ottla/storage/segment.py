@@ -16,6 +16,7 @@ from ottla.base.errors import CorruptionError
 from ottla.base.world import Disk, File
 from ottla.records.batch import HEADER_BYTES, LENGTH_OVERHEAD, MAGIC, BatchHeader, read_header
 from ottla.storage.config import LogConfig
+from ottla.storage.index_file import IndexFile
 from ottla.storage.names import (
     LOG,
     OFFSET_INDEX,
@@ -25,6 +26,7 @@ from ottla.storage.names import (
 )
 from ottla.storage.offset_index import OffsetIndex
 from ottla.storage.time_index import TimeIndex
+from ottla.storage.transaction_index import TransactionIndex
 
 SCAN_BYTES: Final = 8192
 """How much a scan of headers reads at once: two index intervals."""
@@ -32,6 +34,7 @@ OFFSET_DELTA_MAX: Final = (1 << 31) - 1
 _UNKNOWN: Final = -2
 KINDS: Final = (LOG, OFFSET_INDEX, TIME_INDEX, TRANSACTION_INDEX)
 """Files of a segment. A .snapshot of the same number tells of what lies before it."""
+INDEX_KINDS: Final = (TRANSACTION_INDEX, OFFSET_INDEX, TIME_INDEX)
 
 
 class Segment:
@@ -40,6 +43,7 @@ class Segment:
         "_max_timestamp",
         "_max_timestamp_offset",
         "_rolling_timestamp",
+        "_transaction_index",
         "base_offset",
         "bytes_since_entry",
         "created_ms",
@@ -49,17 +53,27 @@ class Segment:
         "is_sealed",
         "jitter_ms",
         "size_bytes",
+        "state",
         "stem",
         "time_index",
     )
 
     def __init__(
-        self, disk: Disk, directory: str, base_offset: int, config: LogConfig, *, size_bytes: int
+        self,
+        disk: Disk,
+        directory: str,
+        base_offset: int,
+        config: LogConfig,
+        *,
+        size_bytes: int,
+        state: str = "",
     ) -> None:
         self.disk = disk
         self.base_offset = base_offset
         self.stem = f"{directory}/{file_name(base_offset, '')}"
         """Path of its files without their suffix."""
+        self.state = state
+        """Last name of its `.log`: CLEANED and SWAP while it is on its way in."""
         self.size_bytes = size_bytes
         self.index_interval_bytes = config.index_interval_bytes
         self.bytes_since_entry = 0
@@ -74,19 +88,35 @@ class Segment:
         self._max_timestamp_offset = base_offset
         self._rolling_timestamp = known
         index_bytes = config.segment_index_bytes
-        self.index = OffsetIndex(disk, self.stem + OFFSET_INDEX, base_offset, index_bytes)
-        self.time_index = TimeIndex(disk, self.stem + TIME_INDEX, base_offset, index_bytes)
+        path = self.stem + OFFSET_INDEX + state
+        self.index = OffsetIndex(disk, path, base_offset, index_bytes)
+        path = self.stem + TIME_INDEX + state
+        self.time_index = TimeIndex(disk, path, base_offset, index_bytes)
+        self._transaction_index: TransactionIndex | None = None
 
     @property
     def path(self) -> str:
-        return self.stem + LOG
+        return self.stem + LOG + self.state
+
+    @property
+    def transaction_index(self) -> TransactionIndex:
+        """Made when first asked for: most segments need none."""
+        if self._transaction_index is None:
+            path = self.stem + TRANSACTION_INDEX + self.state
+            self._transaction_index = TransactionIndex(self.disk, path, self.base_offset)
+        return self._transaction_index
 
     @property
     def file(self) -> File:
+        return self._file or self.open()
+
+    @property
+    def made_file(self) -> File:
+        """The file, made while nothing was written to it."""
         return self._file or self.open(create=not self.size_bytes)
 
-    def open(self, *, create: bool = False, state: str = "") -> File:
-        self._file = self.disk.open(self.path + state, create=create)
+    def open(self, *, create: bool = False) -> File:
+        self._file = self.disk.open(self.path, create=create)
         return self._file
 
     def make(self) -> None:
@@ -152,7 +182,7 @@ class Segment:
         """# hot: produce. Write these batches, whose first record gets `first_offset`."""
         timestamp, timestamp_offset = self._max_timestamp, self._max_timestamp_offset
         try:
-            self.file.pwrite(data, self.size_bytes)
+            self.made_file.pwrite(data, self.size_bytes)
             self.note(batches, first_offset)
         except OSError:
             self._max_timestamp, self._max_timestamp_offset = timestamp, timestamp_offset
@@ -197,6 +227,7 @@ class Segment:
         """Cut the file at `position`, the start of the first batch at or past `offset`."""
         self.index.truncate_to(offset)
         self.time_index.truncate_to(offset)
+        self.transaction_index.truncate_to(offset)
         self.file.truncate(position)
         self.size_bytes = position
         self.bytes_since_entry = 0
@@ -209,11 +240,21 @@ class Segment:
                 self._max_timestamp_offset = header.last_offset
 
     def rebuild_indexes(self) -> None:
-        """Both indexes anew from the headers in the file."""
-        size = self.size_bytes
+        """Both indexes anew from the headers in the file, and durable: a segment that was settled
+        is not looked at again. Where that fails they hold less than they might."""
+        size, since = self.size_bytes, self.bytes_since_entry
+        times = self._max_timestamp, self._max_timestamp_offset, self._rolling_timestamp
         self.forget()
-        for _, header in self.headers(0, size):
-            self.note((header,), header.base_offset)
+        try:
+            for _, header in self.headers(0, size):
+                self.note((header,), header.base_offset)
+        except BaseException:
+            self.size_bytes, self.bytes_since_entry = size, since
+            self._max_timestamp, self._max_timestamp_offset, self._rolling_timestamp = times
+            raise
+        for file in self.trimmed_files():
+            if file is not self._file:
+                file.sync()
 
     def forget(self) -> None:
         """Start from an empty file and empty indexes; `note` tells what is there."""
@@ -240,6 +281,8 @@ class Segment:
     def close_indexes(self) -> None:
         self.index.close()
         self.time_index.close()
+        if self._transaction_index is not None:
+            self._transaction_index.close()
 
     def close(self) -> None:
         self.close_indexes()
@@ -249,9 +292,13 @@ class Segment:
 
     def move(self, directory: str) -> None:
         """Its files stand in another directory now; those that are open stay so."""
+        before = len(self.stem)
         self.stem = f"{directory}/{file_name(self.base_offset, '')}"
-        self.index.path = self.stem + OFFSET_INDEX
-        self.time_index.path = self.stem + TIME_INDEX
+        self.index.path = self.stem + self.index.path[before:]
+        self.time_index.path = self.stem + self.time_index.path[before:]
+        if self._transaction_index is not None:
+            path = self._transaction_index.path
+            self._transaction_index.path = self.stem + path[before:]
 
     def trimmed_files(self) -> list[File]:
         """All three files, open, as `trim` leaves them."""
@@ -271,6 +318,25 @@ class Segment:
             path = self.stem + kind
             if self.disk.exists(path):
                 self.disk.rename(path, path + state)
+
+    def rename_indexes(self, state: str) -> None:
+        """Their last name is `state` from now on. Repeated where it failed, it goes on."""
+        indexes: tuple[TransactionIndex | IndexFile, ...] = (
+            self.transaction_index,
+            self.index,
+            self.time_index,
+        )
+        for index, kind in zip(indexes, INDEX_KINDS, strict=True):
+            path = self.stem + kind + state
+            if index.path != path and self.disk.exists(index.path):
+                self.disk.rename(index.path, path)
+            index.path = path
+
+    def rename_log(self, state: str) -> None:
+        """The last name of its `.log` is `state` from now on."""
+        path = self.path
+        self.disk.rename(path, self.stem + LOG + state)
+        self.state = state
 
     # -- reading
 

@@ -1,0 +1,127 @@
+"""What a stop left half done in a partition's directory, finished or undone before it is opened.
+
+    .deleted .tmp     go
+    .cleaned          go: whoever wrote them did not come to the end
+    .swap             a segment that is whole and durable. It takes the place of all segments whose
+                      base offset lies in its range, unless something `.cleaned` stands at or below
+                      it: then it is of a change of several segments (Kafka's split of one that
+                      outgrew its offsets) that did not come to its end, and goes. Should what it
+                      replaces be gone already, it stays all the same.
+
+Finishing a swap may be interrupted in its turn, by a power cut that keeps some of the changes of
+names and not others. So each kind of change is made durable before the next begins, and the
+`.log`, by which all this is known, gets its name last:
+
+    .swap is durable, the replaced segments behind it go, its indexes get their names, its log
+
+An index that is missing or may be that of the old segment goes: it is built anew. Of a transaction
+index those entries stay whose markers the segment holds.
+"""
+
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+from ottla.base.errors import CorruptionError
+from ottla.base.world import Disk
+from ottla.storage.checkpoints import write_whole
+from ottla.storage.config import LogConfig
+from ottla.storage.names import (
+    CLEANED,
+    DELETED,
+    LOG,
+    OFFSET_INDEX,
+    SNAPSHOT,
+    SWAP,
+    TEMPORARY,
+    TIME_INDEX,
+    TRANSACTION_INDEX,
+    SegmentFile,
+    file_name,
+    parse_file,
+)
+from ottla.storage.segment import Segment
+from ottla.storage.transaction_index import TransactionIndex, pack_entries
+
+logger = logging.getLogger(__name__)
+
+NO_OFFSET: Final = 1 << 63
+
+
+def clear_leftovers(disk: Disk, directory: str) -> list[str]:
+    """Finish or undo what a stop interrupted; the names that are left."""
+    names = disk.list_directory(directory)
+    files = [file for file in map(parse_file, names) if file is not None]
+    _finish_swaps(disk, directory, files)
+    for name in names:
+        file = parse_file(name)
+        if name.endswith(TEMPORARY) or (file and file.state in (DELETED, CLEANED)):
+            disk.remove(f"{directory}/{name}")
+    names = disk.list_directory(directory)
+    parsed = {name: parse_file(name) for name in names}
+    with_log = {
+        each.offset: True
+        for each in parsed.values()
+        if each and each.kind == LOG and not each.state
+    }
+    for name, file in parsed.items():
+        is_orphan = file and file.kind != SNAPSHOT and file.offset not in with_log
+        if file and (file.state or is_orphan):
+            disk.remove(f"{directory}/{name}")
+    return [name for name in names if disk.exists(f"{directory}/{name}")]
+
+
+def _finish_swaps(disk: Disk, directory: str, files: list[SegmentFile]) -> None:
+    lowest = min((each.offset for each in files if each.state == CLEANED), default=NO_OFFSET)
+    logs = {each.offset: True for each in files if each.kind == LOG and not each.state}
+    swaps = [each.offset for each in files if each.kind == LOG and each.state == SWAP]
+    half_done = [offset for offset in swaps if offset >= lowest and offset in logs]
+    for each in files:
+        if each.state == SWAP and each.offset in half_done:
+            disk.remove(f"{directory}/{file_name(each.offset, each.kind + SWAP)}")
+    if half_done:
+        disk.sync_directory(directory)  # before what told that they were half done goes
+    for offset in swaps:
+        if offset not in half_done:
+            _finish_swap(disk, directory, offset)
+
+
+def _finish_swap(disk: Disk, directory: str, offset: int) -> None:
+    path = f"{directory}/{file_name(offset, LOG + SWAP)}"
+    swap = Segment(disk, directory, offset, LogConfig(), size_bytes=disk.size(path), state=SWAP)
+    try:
+        headers = [header for _, header in swap.headers(0, swap.size_bytes)]
+    finally:
+        swap.close()
+    logger.info("%s: a compaction that was interrupted is finished", path)
+    end = max((header.last_offset for header in headers), default=offset)
+    disk.sync_directory(directory)
+    for each in map(parse_file, disk.list_directory(directory)):
+        if each and not each.state and offset < each.offset <= end and each.kind != SNAPSHOT:
+            disk.remove(f"{directory}/{file_name(each.offset, each.kind)}")
+    disk.sync_directory(directory)
+    markers = [header.last_offset for header in headers if header.is_control]
+    _settle_indexes(disk, directory, offset, markers)
+    swap.rename_indexes("")
+    disk.sync_directory(directory)
+    swap.rename_log("")
+    disk.sync_directory(directory)
+
+
+def _settle_indexes(disk: Disk, directory: str, offset: int, markers: Iterable[int]) -> None:
+    """See that none of the old segment's indexes becomes one of the new."""
+    stem = f"{directory}/{file_name(offset, '')}"
+    for kind in (OFFSET_INDEX, TIME_INDEX):
+        if not disk.exists(stem + kind + SWAP) and disk.exists(stem + kind):
+            disk.remove(stem + kind)
+    path = stem + TRANSACTION_INDEX
+    if disk.exists(path + SWAP) or not disk.exists(path):
+        return
+    there = dict.fromkeys(markers)
+    try:
+        entries = TransactionIndex(disk, path, offset).entries()
+    except CorruptionError as error:
+        logger.warning("transaction index passed over: %s", error)
+        entries = []
+    kept = [each for each in entries if each.last_offset in there]
+    write_whole(disk, path + SWAP, pack_entries(kept), sync=True)
