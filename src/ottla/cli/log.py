@@ -29,6 +29,7 @@ from ottla.storage.checkpoints import directory_of
 from ottla.storage.dump import DumpOptions, NotDumpedError, Row, dump
 from ottla.storage.findings import Finding
 from ottla.storage.names import LOCK
+from ottla.storage.repair import RepairOptions, repair
 from ottla.storage.verify import NotALogDirectoryError, is_partition, verify
 from ottla.storage.verify_log import Tally
 
@@ -47,6 +48,7 @@ def add_to(commands: Any) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_verify(verbs)
     _add_dump(verbs)
+    _add_repair(verbs)
 
 
 def _add_verify(verbs: Any) -> None:
@@ -68,6 +70,24 @@ def _add_dump(verbs: Any) -> None:
     )
     parser.add_argument("--offsets", metavar="FROM-TO", help="no others; either may be left out")
     parser.set_defaults(run=_guarded(_dump))
+
+
+def _add_repair(verbs: Any) -> None:
+    parser = verbs.add_parser("repair", help="build anew what the logs tell")
+    parser.add_argument("dirs", nargs="+", metavar="DIR")
+    parser.add_argument("--json", action="store_true", help="one object a line")
+    parser.add_argument("--dry-run", action="store_true", help="tell, and do nothing")
+    parser.add_argument(
+        "--truncate-torn-tail",
+        action="store_true",
+        help="cut what an unclean stop left past the recovery point and is no sound batch",
+    )
+    parser.add_argument(
+        "--accept-log-end",
+        action="store_true",
+        help="of a log that lost flushed records at its end: serve what is left",
+    )
+    parser.set_defaults(run=_guarded(_repair))
 
 
 def _guarded(
@@ -218,3 +238,26 @@ def _value_text(value: object) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(str, value))}]"
     return "none" if value is None else str(value)
+
+
+def _repair(chosen: argparse.Namespace) -> int:
+    disk, tally = HostDisk(), Tally()
+    options = RepairOptions(chosen.dry_run, chosen.truncate_torn_tail, chosen.accept_log_end)
+    done = left = 0
+    for path in map(clean_path, chosen.dirs):
+        with locked(disk, path):
+            for deed in repair(disk, path, options, tally):
+                done, left = done + (not deed.is_left), left + deed.is_left
+                would = "would be " if chosen.dry_run and not deed.is_left else ""
+                print(
+                    json.dumps({**deed._asdict(), "is_dry": chosen.dry_run})
+                    if chosen.json
+                    else f"{deed.path}: {would}{deed.what}",
+                    flush=True,
+                )
+    if chosen.json:
+        print(json.dumps({"logs": tally.logs, "done": done, "left": left}))
+    else:
+        would = "would be mended" if chosen.dry_run else "mended"
+        print(f"{tally.logs} logs: {done} {would}, {left} left")
+    return DAMAGED if left else SOUND

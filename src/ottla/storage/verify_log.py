@@ -122,11 +122,20 @@ class LogCheck:
         self.tally = tally
         self.with_records = with_records
         self.end_offset = 0
-        self.sound_end: tuple[str, int, int] | None = None
-        """(path, position, offset) of the first batch that is not sound."""
+        self.torn_at: tuple[str, int, int] | None = None
+        """(path, position, offset) of a tail that no flush covered."""
         self.first_base = 0
         self._books = _Books()
         self._is_over = False
+
+    @property
+    def is_whole(self) -> bool:
+        """No batch was met that is not sound."""
+        return self._books.is_whole
+
+    @property
+    def is_torn(self) -> bool:
+        return self.torn_at is not None
 
     def findings(self) -> Iterator[Finding]:
         names = self.disk.list_directory(self.directory)
@@ -263,7 +272,7 @@ class LogCheck:
                     continue
             else:
                 yield from self._sound(file, each, header)
-            if header.is_control and not each.fault and _is_abort(file, each):
+            if header.is_control and not each.fault and is_abort(file, each):
                 aborts.aborted(each.position, header)
             offsets.batch(each.position, header)
             times.batch(each.position, header)
@@ -274,20 +283,18 @@ class LogCheck:
         books = self._books
         first = books.is_whole
         books.is_whole = False
-        if first:
-            self.sound_end = (file.path, each.position, books.next_offset)
         point = self.known.recovery_point or 0
         if first and not self.known.is_clean and books.next_offset >= point:
             self._is_over = True
             self.end_offset = books.next_offset
+            self.torn_at = (file.path, each.position, books.next_offset)
             size = file.size() - each.position
             cause = f"{each.fault}: a tail that no flush covered ends at offset {self.end_offset}"
             return note(
                 file.path, cause, f"{AT_START}, or {CUT}", position=each.position, size_bytes=size
             )
-        remedy = LOST
         return damage(
-            file.path, each.fault, remedy, position=each.position, size_bytes=each.size_bytes
+            file.path, each.fault, LOST, position=each.position, size_bytes=each.size_bytes
         )
 
     def _sound(self, file: File, each: Stretch, header: BatchHeader) -> Iterator[Finding]:
@@ -436,7 +443,7 @@ class LogCheck:
             yield damage(path, cause, REBUILD, size_bytes=self.disk.size(path))
 
 
-def _is_abort(file: File, each: Stretch) -> bool:
+def is_abort(file: File, each: Stretch) -> bool:
     """Whether a control batch marks the abort of a transaction."""
     if each.size_bytes > CONTROL_BYTES:
         return False

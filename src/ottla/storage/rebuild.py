@@ -1,0 +1,153 @@
+"""What stands beside a log, built anew from its batches: indexes, producers, leader epochs.
+
+Nothing here touches a `.log`. A file is written beside the one it replaces, synced, and renamed
+over it. Batches are taken by their headers: the caller has seen that they are sound.
+"""
+
+from collections.abc import Iterator
+
+from ottla.base.errors import CorruptionError
+from ottla.base.world import Disk
+from ottla.records.batch import BatchHeader
+from ottla.storage.batch_walk import walk
+from ottla.storage.checkpoints import read_whole, replace_whole
+from ottla.storage.config import LogConfig
+from ottla.storage.leader_epochs import LeaderEpochs
+from ottla.storage.names import (
+    LEADER_EPOCHS,
+    LOG,
+    OFFSET_INDEX,
+    SNAPSHOT,
+    TEMPORARY,
+    TIME_INDEX,
+    TRANSACTION_INDEX,
+    file_name,
+    parse_file,
+)
+from ottla.storage.offset_index import OffsetIndex
+from ottla.storage.producer_state import ProducerState
+from ottla.storage.time_index import TimeIndex
+from ottla.storage.verify_index import ABORTED_ENTRY
+from ottla.storage.verify_log import is_abort
+
+
+def headers(
+    disk: Disk, directory: str, base_offset: int
+) -> Iterator[tuple[int, BatchHeader, bool]]:
+    """(position, header, whether it ends a transaction by an abort) of all batches of a segment;
+    CorruptionError at one that is not sound."""
+    path = f"{directory}/{file_name(base_offset, LOG)}"
+    file = disk.open(path, read_only=True)
+    try:
+        for each in walk(file, base_offset, file.size()):
+            header = each.header
+            if header is None or each.fault:
+                raise CorruptionError(
+                    each.fault, path=path, position=each.position, size_bytes=each.size_bytes
+                )
+            yield each.position, header, header.is_control and is_abort(file, each)
+    finally:
+        file.close()
+
+
+def rebuild_indexes(disk: Disk, directory: str, base_offset: int) -> None:
+    """`.index` and `.timeindex` of a segment, as a roll leaves them."""
+    config = LogConfig()
+    stem = f"{directory}/{file_name(base_offset, '')}"
+    size = config.segment_index_bytes
+    index = OffsetIndex(disk, stem + OFFSET_INDEX + TEMPORARY, base_offset, size)
+    times = TimeIndex(disk, stem + TIME_INDEX + TEMPORARY, base_offset, size)
+    index.reset()
+    times.reset()
+    since, timestamp, timestamp_offset = 0, -1, base_offset
+    try:
+        for position, header, _ in headers(disk, directory, base_offset):
+            if header.max_timestamp > timestamp:
+                timestamp, timestamp_offset = header.max_timestamp, header.last_offset
+            if since > config.index_interval_bytes:
+                index.add(header.last_offset, position)
+                times.maybe_add(timestamp, timestamp_offset)
+                since = 0
+            since += header.size_bytes
+        if timestamp >= 0:
+            times.maybe_add(timestamp, timestamp_offset)
+        for each in (index, times):
+            each.trim()
+            if each.file is not None:
+                each.file.sync()
+    finally:
+        index.close()
+        times.close()
+    for kind in (OFFSET_INDEX, TIME_INDEX):
+        disk.rename(stem + kind + TEMPORARY, stem + kind)
+    disk.sync_directory(directory)
+
+
+def rebuild_snapshot(disk: Disk, directory: str, bases: list[int], offset: int) -> int:
+    """The producers as of `offset`; their count. Those that only an older snapshot knows, since
+    their records were deleted, are taken from there."""
+    state, start = _older_snapshot(disk, directory, bases[0], offset)
+    for base in bases:
+        if base >= offset:
+            break
+        for _, header, _ in headers(disk, directory, base):
+            if header.base_offset >= offset:
+                break
+            if header.producer_id >= 0 and header.base_offset >= start:
+                state.update(header, header.base_offset)
+    replace_whole(disk, f"{directory}/{file_name(offset, SNAPSHOT)}", state.snapshot())
+    return len(state)
+
+
+def _older_snapshot(
+    disk: Disk, directory: str, first_base: int, offset: int
+) -> tuple[ProducerState, int]:
+    found = [
+        each.offset
+        for each in map(parse_file, disk.list_directory(directory))
+        if each and each.kind == SNAPSHOT and not each.state and first_base <= each.offset < offset
+    ]
+    for at in reversed(found):
+        path = f"{directory}/{file_name(at, SNAPSHOT)}"
+        state = ProducerState()
+        try:
+            state.load(read_whole(disk, path), path)
+        except CorruptionError:
+            continue
+        return state, at
+    return ProducerState(), first_base
+
+
+def rebuild_transactions(disk: Disk, directory: str, bases: list[int], wanted: int) -> int:
+    """The aborted transactions of the segment `wanted`; their count. Of a transaction that began
+    before the log does, the first offset is the log's."""
+    open_from: dict[int, int] = {}
+    entries = []
+    for base in bases:
+        for _, header, is_aborted in headers(disk, directory, base):
+            producer_id = header.producer_id
+            if not header.is_control:
+                if header.is_transactional:
+                    open_from.setdefault(producer_id, header.base_offset)
+                continue
+            first = open_from.pop(producer_id, bases[0])
+            if is_aborted and base == wanted:
+                end = header.last_offset
+                stable = min(open_from.values(), default=end + 1)
+                entries.append(ABORTED_ENTRY.pack(0, producer_id, first, end, stable))
+        if base == wanted:
+            break
+    path = f"{directory}/{file_name(wanted, TRANSACTION_INDEX)}"
+    replace_whole(disk, path, b"".join(entries))
+    return len(entries)
+
+
+def rebuild_epochs(disk: Disk, directory: str, bases: list[int], log_start: int) -> int:
+    """The book of leader epochs by the batches' headers; the count of its lines."""
+    epochs = LeaderEpochs()
+    for base in bases:
+        for _, header, _ in headers(disk, directory, base):
+            epochs.assign(header.partition_leader_epoch, header.base_offset)
+    epochs.truncate_start(log_start)
+    replace_whole(disk, f"{directory}/{LEADER_EPOCHS}", epochs.text())
+    return len(epochs.entries)
