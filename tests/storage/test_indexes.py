@@ -1,5 +1,6 @@
 import errno
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -112,6 +113,45 @@ def test_an_index_makes_no_file_before_its_first_entry_and_no_view_outlives_a_cu
     index.reset()
     index.close()
     assert disk.open_count == 0
+
+
+@given(st.integers(1, 40), st.integers(1, 30), st.integers(0, 30))
+def test_a_call_that_fails_leaves_entries_of_before_or_after(
+    call: int, count: int, kept: int
+) -> None:
+    """A truncation and an entry behind it, one call of which fails; then a clean stop."""
+    disk = place()
+    index = OffsetIndex(disk, PATH, 0, 800)
+    for offset in range(1, count + 1):
+        index.add(offset, offset * 70)
+    disk.fail_at(call)
+    with suppress(OSError):
+        index.truncate_to(kept + 1)
+    with suppress(OSError):
+        index.add(50, 50 * 70)
+    disk.fail_at(0)
+    index.trim()
+    index.close()
+    found = OffsetIndex(disk, PATH, 0, 800)
+    offsets = [offset for offset in range(1, 51) if found.floor(offset) == offset * 70]
+    assert len(offsets) == found.count
+    assert [each for each in offsets if each < 50] in (
+        list(range(1, min(count, kept) + 1)),
+        list(range(1, count + 1)),
+    )
+
+
+def test_an_index_that_is_reset_under_a_flush_stays_open() -> None:
+    disk = place()
+    index = OffsetIndex(disk, PATH, 0, 800)
+    index.add(3, 70)
+    index.trim()
+    file = index.file
+    index.reset()
+    index.add(5, 140)
+    index.trim()
+    assert index.file is file
+    assert len(disk.files[PATH]) == 8
 
 
 def test_a_search_needs_no_room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,12 @@ from dataclasses import replace
 
 import pytest
 
-from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.errors import CorruptionError, ErrorCode, KafkaError
 from ottla.storage.config import LogConfig
+from ottla.storage.flusher import flush_now
 from ottla.storage.log import Log
 
-from .makers import append, batch_of, make_log, reopen
+from .makers import append, batch_of, make_log, read_all, reopen
 from .memory_disk import MemoryDisk
 
 WIDE = LogConfig(segment_bytes=10_000)
@@ -14,6 +15,9 @@ WIDE = LogConfig(segment_bytes=10_000)
 
 def bases(log: Log) -> list[int]:
     return [segment.base_offset for segment in log.segments]
+
+
+SPARSE = LogConfig(index_interval_bytes=100, segment_index_bytes=960)
 
 
 def test_rolls_by_size_before_a_batch_that_would_not_fit(disk: MemoryDisk) -> None:
@@ -100,6 +104,79 @@ def test_entries_are_of_batches_after_the_interval(disk: MemoryDisk) -> None:
     # The first batch held the largest timestamp; it did not grow, so it is entered once.
     assert log.active.time_index.last == (1_001, 1)
     assert log.active.time_index.count == 1
+
+
+def lying(log: Log) -> None:
+    """The offset index of the active segment points between two batches."""
+    log.active.index.reset()
+    log.active.index.add(2, 5)
+    log.active.index.trim()
+
+
+def test_a_rebuild_that_fails_forgets_nothing_of_the_log(disk: MemoryDisk) -> None:
+    for call in range(1, 200):
+        died = MemoryDisk()
+        log = make_log(died, SPARSE)
+        for number in range(12):
+            append(log, batch_of(1, timestamp=number))
+        lying(log)
+        size, timestamp = log.size_bytes, log.max_timestamp
+        died.fail_at(call)
+        try:
+            log.read(9, 1 << 20, 12)
+        except OSError:
+            assert (log.size_bytes, log.max_timestamp) == (size, timestamp)
+        else:
+            break
+        died.fail_at(0)
+        append(log, batch_of(1, timestamp=12))
+        assert len(read_all(log)) == 13
+    assert call > 3
+
+
+def test_a_rebuild_that_meets_damage_forgets_nothing_of_the_log(disk: MemoryDisk) -> None:
+    log = make_log(disk, SPARSE)
+    for number in range(12):
+        append(log, batch_of(1, timestamp=number))
+    size = log.size_bytes
+    lying(log)
+    disk.files[log.active.path][size // 2 + 16] = 77  # a magic
+    with pytest.raises(CorruptionError):
+        log.read(11, 1 << 20, 12)
+    assert log.size_bytes == size
+    assert append(log, batch_of(1)).first_offset == 12
+    assert len(disk.files[log.active.path]) == size + size // 12
+
+
+def test_a_mended_index_outlives_a_clean_stop(disk: MemoryDisk) -> None:
+    log = make_log(disk, SPARSE)
+    for number in range(40):
+        append(log, batch_of(1, timestamp=1_000 + number))
+    log.settle()
+    flush_now(disk, [log])
+    log.close()
+    log = reopen(disk, SPARSE, is_clean=True, recovery_point=40)
+    lying(log)
+    assert log.read(30, 1 << 20, 40) is not None
+    log.settle()
+    log.close()
+    log = reopen(disk, SPARSE, is_clean=True, recovery_point=40)
+    assert log.max_timestamp == 1_039
+    found = log.offset_for_timestamp(1_020, 40)
+    assert found is not None
+    assert found[:2] == (1_020, 20)
+    assert log.active.index.count > 10
+
+
+def test_a_file_that_vanished_is_not_made_anew(disk: MemoryDisk) -> None:
+    log = make_log(disk, SPARSE)
+    append(log, batch_of(1))
+    log.close()
+    path = log.active.path
+    del disk.files[path]
+    with pytest.raises(FileNotFoundError):
+        log.active.rebuild_indexes()
+    assert path not in disk.files
 
 
 def test_rolling_an_empty_log_does_nothing(log: Log) -> None:

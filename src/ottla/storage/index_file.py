@@ -78,21 +78,19 @@ class IndexFile:
     def _write(self) -> None:
         """Bring the file up to date. Where the disk refuses, nothing is lost."""
         if self._gathered:
+            # A copy: a write that fails half way leaves views of what it was given.
+            entries = bytes(self._gathered)
             file = self._file or self._open()
-            file.pwrite(self._gathered, self._count * self.entry_bytes - len(self._gathered))
+            file.pwrite(entries, self._count * self.entry_bytes - len(entries))
             self._gathered.clear()
 
     def _open(self) -> File:
         """Open it for more entries, preallocated."""
-        self.close()
-        file = self.disk.open(self.path, create=True)
-        try:
-            if file.size() < self.max_bytes:
-                file.truncate(self.max_bytes)
-        except OSError:
-            file.close()
-            raise
-        self._file = file
+        self.release()
+        file = self._trimmed = self._trimmed or self.disk.open(self.path, create=True)
+        if file.size() < self.max_bytes:
+            file.truncate(self.max_bytes)
+        self._file, self._trimmed = file, None
         return file
 
     def look_up(self, search: Callable[[memoryview, int], T], otherwise: T) -> T:
@@ -104,14 +102,15 @@ class IndexFile:
         try:
             self._write()
         except OSError:  # a disk that takes no more is still read
-            return search(memoryview(self._contents()), count)
+            contents = memoryview(self._contents())
+            return search(contents, len(contents) // self.entry_bytes)
         view = self._view or self._map()
         return search(view, min(count, len(view) // self.entry_bytes))
 
     def _contents(self) -> bytes:
         written_bytes = self._count * self.entry_bytes - len(self._gathered)
         written = bytes((self._view or self._map())[:written_bytes]) if written_bytes else b""
-        return written + self._gathered
+        return written if len(written) < written_bytes else written + self._gathered
 
     def _map(self) -> memoryview:
         file = self._file or self.disk.open(self.path, read_only=True)
@@ -138,18 +137,24 @@ class IndexFile:
             self._count = count
             return
         self._gathered.clear()
+        self._count = written
         file = self._file or self._open()
         self.release()
         file.truncate(count * self.entry_bytes)
-        file.truncate(self.max_bytes)
         self._count = count
+        self._file, self._trimmed = None, file  # until it is preallocated anew
+        self._open()
 
     def reset(self) -> None:
-        """Drop all entries, whatever the file holds, if it is there."""
-        self.close()
+        """Drop all entries, whatever the file holds, if it is there. One that is open stays so:
+        a flush may be at it."""
+        self.release()
         self._gathered.clear()
         self._count = 0
-        if self.disk.exists(self.path):
+        self._file, self._trimmed = None, self.file
+        if self._trimmed is not None:
+            self._trimmed.truncate(0)
+        elif self.disk.exists(self.path):
             file = self.disk.open(self.path)
             file.truncate(0)
             file.close()

@@ -93,5 +93,4 @@ def _mend(segment: Segment) -> None:
     logger.warning("%s: index does not fit the log, built anew", segment.index.path)
     segment.rebuild_indexes()
     if segment.is_sealed:
-        segment.trim()
         segment.close_indexes()

@@ -4,7 +4,7 @@ Rolled segments are synced with their indexes, for those are believed once the r
 has passed them. Names are durable when their directory is synced, those that an unclean start
 found as well: the process that made them may have died before its flush. `partition.metadata` is
 written with the first flush, as `leader-epoch-checkpoint` is whenever it changed: making a log
-costs a directory and an empty file, and neither file is ever there in part.
+costs a directory, and neither file is ever there in part.
 """
 
 from typing import NamedTuple
@@ -64,7 +64,7 @@ class Unflushed:
         """All of it, and the active segment; with its indexes, if they are settled too."""
         files = [file for segment in self.rolled for file in segment.trimmed_files()]
         has_indexes = is_settled and active.size_bytes > 0
-        files += active.trimmed_files() if has_indexes else [active.file]
+        files += active.trimmed_files() if has_indexes else [active.made_file]
         directory = directory_of(active.path)
         replacements = []
         if self.metadata is not None:
