@@ -1,4 +1,5 @@
-"""The checkpoints of one log directory: what was flushed, where logs start, how far was answered.
+"""The checkpoints of one log directory: what was flushed, where logs start, how far was answered,
+how far was compacted.
 
 A checkpoint says of a partition what was true of it once. A partition that is made anew under the
 name of a deleted one must not meet the old one's lines, so they are written out of the
@@ -19,11 +20,16 @@ from ottla.base.errors import CorruptionError
 from ottla.base.ids import TopicPartition
 from ottla.base.world import Disk, Offload
 from ottla.storage.checkpoints import offsets_text, read_offsets, replace_whole, write_whole
-from ottla.storage.names import HIGH_WATERMARKS, LOG_STARTS, RECOVERY_POINTS
+from ottla.storage.names import (
+    CLEANER_OFFSETS,
+    HIGH_WATERMARKS,
+    LOG_STARTS,
+    RECOVERY_POINTS,
+)
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINTS: Final = (RECOVERY_POINTS, LOG_STARTS, HIGH_WATERMARKS)
+CHECKPOINTS: Final = (RECOVERY_POINTS, LOG_STARTS, HIGH_WATERMARKS, CLEANER_OFFSETS)
 NEXT: Final = ".next"
 """Last name of a checkpoint that a helper thread writes."""
 Offsets = dict[TopicPartition, int]
@@ -57,6 +63,11 @@ class DirectoryCheckpoints:
         self._is_stale = False
         """Lines were forgotten since that began to be written."""
         self._writes: deque[Callable[[], None]] = deque()
+
+    @property
+    def cleaner_offsets(self) -> Mapping[TopicPartition, int]:
+        """As the last start found them."""
+        return self.found[CHECKPOINTS.index(CLEANER_OFFSETS)]
 
     def read(self) -> None:
         """Take what is there; nothing of one that cannot be read, which costs a scan, or a step

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 GROUP_LOGS: Final = 200
 """Opened, or closed, and flushed at once."""
+SCANNED_LOGS: Final = 20
+"""Opened at once where they may have to be read whole: those are served when they are ready."""
 Wanted = Sequence[tuple[TopicPartition, LogConfig]]
 
 

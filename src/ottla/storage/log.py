@@ -31,6 +31,7 @@ from ottla.storage.producer_state import Producer, ProducerBatch, ProducerState
 from ottla.storage.segment import Segment
 from ottla.storage.snapshots import Snapshots
 from ottla.storage.times import TimestampedOffset
+from ottla.storage.transaction_index import AbortedTransaction
 from ottla.storage.unflushed import FlushWork, Unflushed
 
 RESEND_ENTRIES: Final = 256
@@ -68,6 +69,7 @@ class Log:
         "_end_mark",
         "_leaving",
         "_snapshots",
+        "cleaner_offset",
         "config",
         "directory",
         "disk",
@@ -75,6 +77,7 @@ class Log:
         "flushed_end_offset",
         "generation",
         "is_flushing",
+        "is_replacing",
         "is_settled",
         "log_end_offset",
         "log_start_offset",
@@ -110,6 +113,10 @@ class Log:
         self.is_settled = False
         """Whether the files are as a clean stop leaves them."""
         self.is_flushing = False
+        self.is_replacing = False
+        """Compacted segments are on their way in: see `Replacement`."""
+        self.cleaner_offset: int | None = None
+        """Below it all is compacted; None where nothing is."""
         self.unflushed = Unflushed()
         self._snapshots = Snapshots(disk, directory)
         self._leaving: list[tuple[int, Segment]] = []
@@ -142,6 +149,23 @@ class Log:
     def max_timestamp(self) -> int:
         """The largest timestamp of a record that is here; -1 without records."""
         return max(segment.max_timestamp for segment in self.segments)
+
+    @property
+    def first_unstable_offset(self) -> int:
+        """Where the oldest open transaction begins; the log end where none is open."""
+        starts = [each.transaction_start for each in self.producer_state]
+        return min((each for each in starts if each >= 0), default=self.log_end_offset)
+
+    def aborted_transactions(self, start_offset: int, end_offset: int) -> list[AbortedTransaction]:
+        """Those that a reader from `start_offset` to below `end_offset` may meet."""
+        found: list[AbortedTransaction] = []
+        slot = max(bisect_right(self._bases, start_offset) - 1, 0)
+        for segment in self.segments[slot:]:
+            transactions, is_complete = segment.transaction_index.collect(start_offset, end_offset)
+            found += transactions
+            if is_complete:
+                break
+        return found
 
     def producers(self) -> list[Producer]:
         return list(self.producer_state)
@@ -370,6 +394,8 @@ class Log:
         if offset > self.log_start_offset:
             self.log_start_offset = offset
             self.epochs.truncate_start(offset)
+            if self.epochs.is_dirty:
+                self.is_settled = False
 
     def retire_old_segments(self, now_ms: int, high_watermark: int) -> None:
         """Retention by time, by size and by the log start moves the log start. The segments below
@@ -401,6 +427,8 @@ class Log:
         """Drop the segments wholly below `end_offset`, which is a log start that the disk knows;
         their count. Their files keep the name `.deleted` for `file.delete.delay.ms`."""
         check(end_offset <= self.log_start_offset, "only what is retired is dropped")
+        if self.is_replacing:
+            return 0
         count = max(bisect_right(self._bases, end_offset) - 1, 0)
         for _ in range(count):
             self._drop_segment(self.segments[0], now_ms)
@@ -414,9 +442,25 @@ class Log:
         self.unflushed.drop(segment)
         self.generation += 1
 
+    def replace(self, gone: Sequence[Segment], segment: Segment, now_ms: int) -> None:
+        """A compacted segment takes the place of neighbours, for all who read from now on. Their
+        files are the caller's business until they are named `.deleted`."""
+        at = self.segments.index(gone[0])
+        check(self.segments[at : at + len(gone)] == list(gone), "neighbours are replaced")
+        self.segments[at : at + len(gone)] = [segment]
+        self._bases[at : at + len(gone)] = [segment.base_offset]
+        due_ms = now_ms + self.config.file_delete_delay_ms
+        self._leaving += [(due_ms, each) for each in gone]
+        self._end_mark = (-1, None, 0)
+        self.generation += 1
+
     def remove_deleted(self, now_ms: int) -> None:
         """Close and remove the files of dropped segments whose delay is over."""
-        while self._leaving and self._leaving[0][0] <= now_ms and not self.is_flushing:
+        while (
+            self._leaving
+            and self._leaving[0][0] <= now_ms
+            and not (self.is_flushing or self.is_replacing)
+        ):
             _, segment = self._leaving.pop(0)
             segment.close()
             segment.remove(DELETED)
@@ -426,6 +470,7 @@ class Log:
         if offset >= self.log_end_offset:
             return
         check(not self.is_flushing, "no truncation under a flush")
+        check(not self.is_replacing, "no truncation while segments are replaced")
         self.generation += 1
         self.is_settled = False
         while len(self.segments) > 1 and self.active.base_offset >= offset:
@@ -445,6 +490,8 @@ class Log:
         self.log_start_offset = min(self.log_start_offset, end_offset)
         self._end_mark = (-1, None, 0)
         self.epochs.truncate_end(end_offset)
+        if self.cleaner_offset is not None:
+            self.cleaner_offset = min(self.cleaner_offset, end_offset)
         self.load_producers(now_ms)
 
     def load_producers(self, now_ms: int, *, is_clean: bool = False) -> None:

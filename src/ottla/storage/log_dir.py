@@ -25,6 +25,7 @@ from ottla.storage.config import LogConfig
 from ottla.storage.directory_checkpoints import DirectoryCheckpoints, Offsets
 from ottla.storage.group_opening import (
     GROUP_LOGS,
+    SCANNED_LOGS,
     GroupOpening,
     Opened,
     Wanted,
@@ -128,26 +129,31 @@ class LogDir:
         self.directory_id = meta.directory_id
         return self
 
+    @classmethod
+    def offline(cls, path: str, *, disk: Disk, rng: Rng, clock: Clock) -> "LogDir":
+        """One that could not be claimed: listed, and not used."""
+        self = cls(path, disk, rng, clock)
+        self.is_offline = True
+        return self
+
     def open_logs(self, config_of: ConfigOf) -> None:
         """Find and open the logs of all topics of which `config_of` knows.
         LogDirFailedError where the disk does not let us."""
-        self.survey(config_of)
-        opening = self.opening
-        for wanted in self.groups():
-            try:
+        try:
+            self.survey(config_of)
+            opening = self.opening
+            for wanted in self.groups():
                 self.take(opening.open(wanted))
-            except OSError as error:
-                raise self.fail_opening(error) from error
+        except OSError as error:
+            raise self.fail_opening(error) from error
         self.finish_opening()
 
     def survey(self, config_of: ConfigOf) -> None:
-        """See how the directory was left, and what is in it. Blocks; LogDirFailedError."""
-        try:
-            self._take_marker()
-            self._checkpoints.read()
-            self._survey(config_of)
-        except OSError as error:
-            raise self.fail_opening(error) from error
+        """See how the directory was left, and what is in it. Blocks; OSError where the disk does
+        not let us: `fail_opening` then."""
+        self._take_marker()
+        self._checkpoints.read()
+        self._survey(config_of)
 
     def fail_opening(self, error: OSError) -> LogDirFailedError:
         """The directory stays, as one that has failed; the error that tells of it."""
@@ -158,23 +164,16 @@ class LogDir:
     def groups(self) -> list[Wanted]:
         """What is pending, in pieces for `opening`."""
         pending = list(self.pending.items())
-        return [pending[at : at + GROUP_LOGS] for at in range(0, len(pending), GROUP_LOGS)]
+        step = GROUP_LOGS if self.opening.is_trusted else SCANNED_LOGS
+        return [pending[at : at + step] for at in range(0, len(pending), step)]
 
     @property
     def opening(self) -> GroupOpening:
         """By which the logs of a piece are opened."""
-        points, starts, _ = self._checkpoints.found
+        points, starts, *_ = self._checkpoints.found
         is_trusted = self.was_clean and not self.sync_failed
-        return GroupOpening(
-            self.disk,
-            self.rng,
-            self.clock,
-            self.path,
-            is_trusted,
-            self.sync_failed,
-            points,
-            starts,
-        )
+        known = (self.disk, self.rng, self.clock, self.path)
+        return GroupOpening(*known, is_trusted, self.sync_failed, points, starts)
 
     def take(self, opened: Sequence[Opened]) -> None:
         """These are open now, or have been found damaged."""
@@ -183,6 +182,7 @@ class LogDir:
             if topic_id is not None:
                 self.topic_ids[topic_partition] = topic_id
             if log is not None:
+                log.cleaner_offset = self._checkpoints.cleaner_offsets.get(topic_partition)
                 self.logs[topic_partition] = log
             elif damage is not None:
                 self.offline_logs[topic_partition] = damage
@@ -301,14 +301,14 @@ class LogDir:
         self._move_away(topic_partition, DELETE_SUFFIX)
 
     def _move_away(self, topic_partition: TopicPartition, suffix: str) -> None:
+        name = leaving_directory(topic_partition, self.rng.randbytes(16), suffix)
+        path = f"{self.path}/{name}"
+        self.disk.rename(f"{self.path}/{partition_directory(topic_partition)}", path)
         log = self.logs.pop(topic_partition, None)
         self.topic_ids.pop(topic_partition, None)
         self.offline_logs.pop(topic_partition, None)
         self.unowned.pop(topic_partition, None)
         self.high_watermarks.pop(topic_partition, None)
-        name = leaving_directory(topic_partition, self.rng.randbytes(16), suffix)
-        path = f"{self.path}/{name}"
-        self.disk.rename(f"{self.path}/{partition_directory(topic_partition)}", path)
         self._leaving.add(log, path, is_removed=suffix == DELETE_SUFFIX)
 
     def remove_deleted(self) -> None:
@@ -337,7 +337,12 @@ class LogDir:
             if log.log_start_offset > 0
         }
         marks = {each: high_watermarks[each] for each in self.logs if each in high_watermarks}
-        offsets = (points, starts, marks)
+        cleaned = {
+            each: log.cleaner_offset
+            for each, log in self.logs.items()
+            if log.cleaner_offset is not None
+        }
+        offsets = (points, starts, marks, cleaned)
         for each, found in zip(offsets, self._checkpoints.found, strict=True):
             for log in (*self.unowned, *self.offline_logs, *self.pending):
                 if log in found:

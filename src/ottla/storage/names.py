@@ -4,6 +4,7 @@
         .lock  meta.properties  .kafka_cleanshutdown
         recovery-point-offset-checkpoint  log-start-offset-checkpoint
         replication-offset-checkpoint                        (high watermarks)
+        cleaner-offset-checkpoint                            (where the uncompacted part begins)
         <topic>-<partition>/
             <20 digits>.log .index .timeindex .txnindex      named by their base offset
             <20 digits>.snapshot                             producers before that offset
@@ -28,6 +29,7 @@ SYNC_FAILED: Final = ".ottla_sync_failed"
 RECOVERY_POINTS: Final = "recovery-point-offset-checkpoint"
 LOG_STARTS: Final = "log-start-offset-checkpoint"
 HIGH_WATERMARKS: Final = "replication-offset-checkpoint"
+CLEANER_OFFSETS: Final = "cleaner-offset-checkpoint"
 LEADER_EPOCHS: Final = "leader-epoch-checkpoint"
 PARTITION_METADATA: Final = "partition.metadata"
 TEMPORARY: Final = ".tmp"

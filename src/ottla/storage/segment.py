@@ -153,6 +153,13 @@ class Segment:
             self._look_up_max_timestamp()
         return self._max_timestamp_offset
 
+    @property
+    def first_timestamp(self) -> int:
+        """Largest timestamp of its first batch; -1 where it has none."""
+        if self._rolling_timestamp == _UNKNOWN:
+            self._look_up_rolling_timestamp()
+        return self._rolling_timestamp
+
     def _look_up_rolling_timestamp(self) -> int:
         """Largest timestamp of its first batch: the age of a segment counts from there."""
         self._rolling_timestamp = self.header_at(0).max_timestamp
@@ -345,25 +352,29 @@ class Segment:
         return next(self.headers(position, self.size_bytes))[1]
 
     def headers(self, position: int, end: int) -> Iterator[tuple[int, BatchHeader]]:
-        """(position, header) of each batch from `position` to `end`, by small reads."""
+        """(position, header) of each batch from `position` to `end`, by small reads. Offsets that
+        do not ascend are a CorruptionError as well: no CRC covers them."""
         chunk, chunk_at = b"", position
+        next_offset = self.base_offset
         while position < end:
             if position + HEADER_BYTES > chunk_at + len(chunk):
                 chunk, chunk_at = self.file.pread(SCAN_BYTES, position), position
             at = position - chunk_at
             header = read_header(chunk, at) if at + HEADER_BYTES <= len(chunk) else None
-            if header is None or not self._is_plausible(header, position, end):
+            if header is None or not self._is_plausible(header, position, end, next_offset):
                 raise CorruptionError(
                     "no batch header", path=self.path, position=position, size_bytes=end - position
                 )
             yield position, header
             position += header.batch_length + LENGTH_OVERHEAD
+            next_offset = header.base_offset + header.last_offset_delta + 1
 
-    def _is_plausible(self, header: BatchHeader, position: int, end: int) -> bool:
+    @staticmethod
+    def _is_plausible(header: BatchHeader, position: int, end: int, next_offset: int) -> bool:
         behind = position + header.batch_length + LENGTH_OVERHEAD
         return (
             header.magic == MAGIC
             and position + HEADER_BYTES <= behind <= end
-            and header.base_offset >= self.base_offset
+            and header.base_offset >= next_offset
             and header.last_offset_delta >= 0
         )
