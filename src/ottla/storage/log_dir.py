@@ -216,7 +216,9 @@ class LogDir:
         self.was_clean = self.disk.exists(marker)
         if self.was_clean:
             self.disk.remove(marker)
-            self.disk.sync_directory(self.path)
+        # The checkpoints too: who renamed them may have died before it synced their names, and
+        # what they tell must not be taken back when segments have been dropped for it.
+        self.disk.sync_directory(self.path)
         self.sync_failed = self.disk.exists(f"{self.path}/{SYNC_FAILED}")
 
     def go_offline(self) -> None:

@@ -108,7 +108,7 @@ def _open(log: Log, opening: Opening) -> None:
         log.start_at(opening.log_start_offset, opening.now_ms)
     for base in bases:
         log.adopt(_segment(log, base, opening))
-    _load_epochs(log)
+    _load_epochs(log, opening)
     _drop_retired(log, opening)
     _drop_empty(log)
     if not opening.is_clean:
@@ -211,15 +211,18 @@ def _mend_indexes(log: Log, present: list[str], *, is_clean: bool) -> None:
             segment.close_indexes()
 
 
-def _load_epochs(log: Log) -> None:
-    """The book of epochs from its file; from all headers where there is none."""
+def _load_epochs(log: Log, opening: Opening) -> None:
+    """The book of epochs from its file; from all headers where there is none, or where it begins
+    past the log start: a power cut took that back, but not the book that was cut for it."""
     path = f"{log.directory}/{LEADER_EPOCHS}"
     try:
         epochs = read_leader_epochs(log.disk, path)
     except CorruptionError as error:
         logger.warning("leader epochs built anew: %s", error)
         epochs = None
-    if epochs is None:
+    start = max(opening.log_start_offset, log.segments[0].base_offset)
+    is_cut = epochs is not None and (not epochs.entries or epochs.entries[0].start_offset > start)
+    if epochs is None or (is_cut and not opening.is_clean):
         epochs = LeaderEpochs()
         for segment in log.segments:
             try:
