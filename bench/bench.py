@@ -3,6 +3,7 @@
     ./dev bench [--quick] [--rounds N] [--only REGEX] [--readme]    side by side
     ./dev bench --from FILE.json [--readme]                         the tables of an earlier run
     ./dev bench hot [--profile]                                     produce and fetch in process
+    ./dev bench upkeep [--readme]                                   cleaning, and large logs
 
 The load generators and the other brokers come from ../shared/bench (run.py), which builds what
 it needs on first use; without that folder this says so and measures nothing. Figures are the
@@ -32,9 +33,6 @@ BROKERS: Final = {
     "proto": PROTOTYPE,
     "kafka": "kafka",
 }
-BEGIN: Final = "<!-- bench: begin -->"
-END: Final = "<!-- bench: end -->"
-
 Rounds = dict[str, list[dict[str, dict[str, float]]]]
 
 
@@ -91,6 +89,10 @@ def main() -> int:
         from bench import hot
 
         return hot.main(sys.argv[2:])
+    if sys.argv[1:2] == ["upkeep"]:
+        from bench import upkeep
+
+        return upkeep.main(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a quarter of the load")
     parser.add_argument("--rounds", type=int, default=3)
@@ -195,16 +197,22 @@ def floor_lines(rounds: Rounds) -> Iterator[str]:
 
 
 def write_readme(tables: str, rounds: int, *, quick: bool) -> None:
-    path = ROOT / "README.md"
-    before, rest = path.read_text().split(BEGIN)
-    _, after = rest.split(END)
     command = "./dev bench --quick" if quick else "./dev bench"
     note = (
         f"`{command}`, {datetime.now(UTC):%Y-%m-%d}: medians of {rounds} interleaved rounds, 2 "
         "cores for broker and load together (a JVM is squeezed there and would gain on a larger "
         "machine). Ratios are to Kafka's figure of the same run, with the bound that was set."
     )
-    path.write_text(f"{before}{BEGIN}\n{note}\n\n{tables}\n{END}{after}")
+    write_between("bench", f"{note}\n\n{tables}")
+
+
+def write_between(name: str, text: str) -> None:
+    """Put a text into README.md, between the markers of that name."""
+    path = ROOT / "README.md"
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, rest = path.read_text().split(begin)
+    _, after = rest.split(end)
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 if __name__ == "__main__":
