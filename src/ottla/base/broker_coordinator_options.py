@@ -1,7 +1,7 @@
 """The broker's options of groups, offsets and transactions.
 
-All are read and described now, so that a Kafka configuration starts; the coordinators that heed
-them are yet to come.
+Those of classic groups and of offsets are heeded. The others are read and described now, so that
+a Kafka configuration starts; the coordinators that heed them are yet to come.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from ottla.base.broker_log_options import BrokerLogSettings
 from ottla.base.option import (
     INT,
     INT_MAX,
+    LONG,
     SHORT,
     Effect,
     OptionType,
@@ -22,6 +23,16 @@ from ottla.base.option import (
 )
 
 WEEK_MS: Final = 604_800_000
+
+
+def group(
+    type: OptionType,
+    default: int,
+    validator: Validator | None,
+    documentation: str,
+    importance: str = "high",
+) -> Any:
+    return option(type, default, validator, documentation, importance=importance)
 
 
 def later(
@@ -38,16 +49,16 @@ def later(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerCoordinatorSettings(BrokerLogSettings):
-    group_initial_rebalance_delay_ms: int = later(
+    group_initial_rebalance_delay_ms: int = group(
         INT, 3_000, None, "How long a new group waits for more members (ms).", "medium"
     )
-    group_min_session_timeout_ms: int = later(
+    group_min_session_timeout_ms: int = group(
         INT, 6_000, None, "Shortest session timeout a member may ask for (ms).", "medium"
     )
-    group_max_session_timeout_ms: int = later(
+    group_max_session_timeout_ms: int = group(
         INT, 1_800_000, None, "Longest session timeout a member may ask for (ms).", "medium"
     )
-    group_max_size: int = later(INT, INT_MAX, at_least(1), "Most members of a group.", "medium")
+    group_max_size: int = group(INT, INT_MAX, at_least(1), "Most members of a group.", "medium")
     group_consumer_session_timeout_ms: int = later(
         INT, 45_000, at_least(1), "Session timeout of members of consumer groups (ms).", "medium"
     )
@@ -71,22 +82,25 @@ class BrokerCoordinatorSettings(BrokerLogSettings):
     group_share_partition_max_record_locks: int = later(
         INT, 2_000, between(100, 10_000), "Most locked records of a share partition.", "medium"
     )
-    offset_metadata_max_bytes: int = later(
+    offset_metadata_max_bytes: int = group(
         INT, 4_096, None, "Longest text that may be committed with an offset (bytes)."
     )
-    offsets_commit_timeout_ms: int = later(
+    offsets_commit_timeout_ms: int = group(
         INT, 5_000, at_least(1), "How long a commit may wait for its replicas (ms)."
     )
-    offsets_retention_minutes: int = later(
+    offsets_retention_minutes: int = group(
         INT, 10_080, at_least(1), "How long the offsets of an empty group are kept (minutes)."
     )
-    offsets_topic_num_partitions: int = later(
+    offsets_retention_check_interval_ms: int = group(
+        LONG, 600_000, at_least(1), "How often offsets are looked through for old ones (ms)."
+    )
+    offsets_topic_num_partitions: int = group(
         INT, 50, at_least(1), "Partitions of the topic of offsets."
     )
-    offsets_topic_replication_factor: int = later(
+    offsets_topic_replication_factor: int = group(
         SHORT, 3, at_least(1), "Replicas of the topic of offsets."
     )
-    offsets_topic_segment_bytes: int = later(
+    offsets_topic_segment_bytes: int = group(
         INT, 104_857_600, at_least(1), "Segment size of the topic of offsets."
     )
     transaction_max_timeout_ms: int = later(

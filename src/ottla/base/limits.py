@@ -35,6 +35,10 @@ PARTITIONS_PER_REQUEST: Final = 10_000
 """Partitions that one CreateTopics or CreatePartitions request may ask for."""
 PRODUCERS_PER_PARTITION: Final = 100_000
 """Idempotent producers remembered by one partition; past it the longest idle one goes."""
+GROUP_MEMBERS_COUNT: Final = 200_000
+"""Members of all groups that a node coordinates, those that were only given an id included."""
+GROUP_SOFT_BYTES: Final = 256 << 20
+"""What these members, their subscriptions and assignments may take of a node's memory."""
 
 check(FRAME_MIN_BYTES < FRAME_UNAUTHENTICATED_BYTES <= SCRATCH_BYTES, "frame caps")
 check(SCRATCH_BYTES <= CONNECTION_OUTPUT_BYTES, "output cap")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ottla.base.options import BrokerLayers, BrokerSettings
 from ottla.base.world import Connection, World
 from ottla.broker.producer_ids import ProducerIds
+from ottla.coordinator.group.coordinator import GroupCoordinator
 from ottla.metadata.cluster import Metadata
 from ottla.metadata.controller import Controller
 from ottla.replica.fetch_session import FetchSessions
@@ -30,6 +31,7 @@ class Services:
     deadlines: Deadlines
     fetch_sessions: FetchSessions
     producer_ids: ProducerIds
+    groups: GroupCoordinator
     shapes_left: int
     """Shapes of Produce requests that connections may still remember (see produce_shape)."""
 

@@ -26,6 +26,7 @@ from ottla.broker.pipeline import Session
 from ottla.broker.produce_shape import NODE_SHAPES_MAX
 from ottla.broker.producer_ids import ProducerIds
 from ottla.broker.settings import NodeSettings, StartError
+from ottla.coordinator.group.coordinator import GroupCoordinator
 from ottla.metadata.cluster import Metadata, random_id
 from ottla.metadata.controller import Controller
 from ottla.metadata.delta import Delta
@@ -173,6 +174,8 @@ class Node:
         taken.callback(deadlines.close)
         replicas = ReplicaManager(world, loop, self.node_id, broker, log_dirs)
         taken.push_async_callback(replicas.close)
+        groups = GroupCoordinator(world, loop, replicas, controller, lambda: self.services.settings)
+        taken.callback(groups.close)
         self.services = Services(
             world=world,
             loop=loop,
@@ -187,9 +190,11 @@ class Node:
                 broker.max_incremental_fetch_session_cache_slots, world.clock, world.rng
             ),
             producer_ids=ProducerIds(controller),
+            groups=groups,
             shapes_left=NODE_SHAPES_MAX,
         )
         metadata.subscribe(replicas.follow)
+        metadata.subscribe(groups.follow)
         metadata.subscribe(self._configured)
         self._every(broker.log_retention_check_interval_ms, replicas.clean_up)
         self._every(broker.log_flush_offset_checkpoint_interval_ms, replicas.write_checkpoints)

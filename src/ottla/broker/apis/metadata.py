@@ -17,7 +17,7 @@ from ottla.broker.context import RequestContext
 from ottla.broker.operations import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
 from ottla.broker.rows import side_by_side
 from ottla.metadata.image import ClusterImage, PartitionImage, TopicImage
-from ottla.metadata.topic_names import INTERNAL_TOPICS, check_topic_name
+from ottla.metadata.topic_names import CONSUMER_OFFSETS, INTERNAL_TOPICS, check_topic_name
 from ottla.protocol.messages.metadata import (
     MetadataRequest,
     MetadataRequestTopic,
@@ -89,6 +89,9 @@ async def _create_missing(
 
     async def create(name: str) -> None:
         try:
+            if name == CONSUMER_OFFSETS:
+                await services.groups.make_topic()
+                return
             await services.controller.create_topic(
                 name,
                 partitions=settings.num_partitions,

@@ -1,0 +1,189 @@
+"""OffsetFetch (key 9): how far groups have read.
+
+Behaviour. Answered out of memory, when all that was committed before is in the log for good.
+A partition of which nothing was committed has offset -1 and no error, and so has every partition
+of a group that is not there. No topics (null) means all that the group committed.
+Versions. 2 has an error for the whole, 5 leader epochs, 6 is flexible, 8 asks for many groups,
+10 names topics by id (UNKNOWN_TOPIC_ID).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.ids import ZERO_UUID, Uuid
+from ottla.broker.context import RequestContext, Services
+from ottla.broker.group_errors import offset_fetch_error
+from ottla.broker.rows import side_by_side
+from ottla.coordinator.group.machine import GroupMachine
+from ottla.coordinator.group.records import OffsetValue
+from ottla.coordinator.pending import Pending
+from ottla.coordinator.shard import Outcome
+from ottla.metadata.image import ClusterImage
+from ottla.protocol.messages.offset_fetch import (
+    OffsetFetchRequest,
+    OffsetFetchRequestGroup,
+    OffsetFetchRequestTopic,
+    OffsetFetchResponse,
+    OffsetFetchResponseGroup,
+    OffsetFetchResponsePartition,
+    OffsetFetchResponsePartitions,
+    OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
+)
+
+ERROR_VERSION = 2
+MANY_VERSION = 8
+IDS_VERSION = 10
+
+NOTHING = OffsetValue(offset=-1, leader_epoch=-1, metadata="", commit_timestamp=-1)
+
+
+def offset_fetch(context: RequestContext, request: OffsetFetchRequest) -> Any:
+    if context.api_version >= MANY_VERSION:
+        return _many(context, request)
+    return _one(context, request)
+
+
+# --- one group, up to version 7
+
+
+def _one(context: RequestContext, request: OffsetFetchRequest) -> Any:
+    image = context.services.cluster.image
+
+    def refuse(code: ErrorCode) -> OffsetFetchResponse:
+        told = offset_fetch_error(code)
+        if context.api_version >= ERROR_VERSION:
+            return OffsetFetchResponse(error_code=told)
+        return OffsetFetchResponse(topics=[_refused(each, told) for each in request.topics or ()])
+
+    def fetch(machine: GroupMachine, now_ms: int) -> Outcome:
+        asked = [(each.name, each.partition_indexes) for each in request.topics or ()]
+        if request.topics is None:
+            asked = list(machine.offsets.topics(request.group_id).items())
+        rows = []
+        for name, partitions in asked:
+            topic_id = _id_of(image, name)
+            found = machine.offsets.fetch(request.group_id, name, topic_id, partitions)
+            rows.append(_row(name, found))
+        return Outcome(response=OffsetFetchResponse(topics=rows))
+
+    pending = Pending(refuse)
+    context.services.groups.perform(request.group_id, fetch, pending)
+    return pending.outcome
+
+
+def _refused(asked: OffsetFetchRequestTopic, code: ErrorCode) -> OffsetFetchResponseTopic:
+    rows = [
+        OffsetFetchResponsePartition(
+            partition_index=each, committed_offset=-1, metadata="", error_code=code
+        )
+        for each in asked.partition_indexes
+    ]
+    return OffsetFetchResponseTopic(name=asked.name, partitions=rows)
+
+
+def _row(name: str, found: Sequence[tuple[int, OffsetValue | None]]) -> OffsetFetchResponseTopic:
+    rows = []
+    for partition, committed in found:
+        value = committed or NOTHING
+        rows.append(
+            OffsetFetchResponsePartition(
+                partition_index=partition,
+                committed_offset=value.offset,
+                committed_leader_epoch=value.leader_epoch,
+                metadata=value.metadata,
+            )
+        )
+    return OffsetFetchResponseTopic(name=name, partitions=rows)
+
+
+def _id_of(image: ClusterImage, name: str) -> Uuid:
+    topic = image.topics.get(name)
+    return ZERO_UUID if topic is None else topic.id
+
+
+# --- many groups, from version 8
+
+
+async def _many(context: RequestContext, request: OffsetFetchRequest) -> OffsetFetchResponse:
+    by_id = context.api_version >= IDS_VERSION
+    rows = [_group(context.services, each, by_id=by_id) for each in request.groups]
+    return OffsetFetchResponse(groups=await side_by_side(rows))
+
+
+async def _group(
+    services: Services, asked: OffsetFetchRequestGroup, *, by_id: bool
+) -> OffsetFetchResponseGroup:
+    image = services.cluster.image
+
+    def fetch(machine: GroupMachine, now_ms: int) -> Outcome:
+        group_id = asked.group_id
+        if asked.topics is None:
+            rows = _all(machine, image, group_id, by_id=by_id)
+        else:
+            rows = []
+            for each in asked.topics:
+                name, topic_id = each.name, each.topic_id
+                if by_id:
+                    topic = image.topics_by_id.get(topic_id)
+                    if topic is None:
+                        rows.append(_unknown(topic_id, each.partition_indexes))
+                        continue
+                    name = topic.name
+                else:
+                    topic_id = _id_of(image, name)
+                found = machine.offsets.fetch(group_id, name, topic_id, each.partition_indexes)
+                rows.append(_group_row(name, topic_id, found))
+        return Outcome(response=OffsetFetchResponseGroup(group_id=group_id, topics=rows))
+
+    try:
+        row: OffsetFetchResponseGroup = await services.groups.ask(asked.group_id, fetch)
+    except KafkaError as error:
+        code = offset_fetch_error(error.code)
+        return OffsetFetchResponseGroup(group_id=asked.group_id, error_code=code)
+    return row
+
+
+def _all(
+    machine: GroupMachine, image: ClusterImage, group_id: str, *, by_id: bool
+) -> list[OffsetFetchResponseTopics]:
+    """Of topics that are not there nothing can be said by id."""
+    rows = []
+    for name, partitions in machine.offsets.topics(group_id).items():
+        topic_id = _id_of(image, name)
+        if by_id and topic_id == ZERO_UUID:
+            continue
+        found = machine.offsets.fetch(group_id, name, topic_id, partitions)
+        rows.append(_group_row(name, topic_id, found))
+    return rows
+
+
+def _group_row(
+    name: str, topic_id: Uuid, found: Sequence[tuple[int, OffsetValue | None]]
+) -> OffsetFetchResponseTopics:
+    rows = []
+    for partition, committed in found:
+        value = committed or NOTHING
+        rows.append(
+            OffsetFetchResponsePartitions(
+                partition_index=partition,
+                committed_offset=value.offset,
+                committed_leader_epoch=value.leader_epoch,
+                metadata=value.metadata,
+            )
+        )
+    return OffsetFetchResponseTopics(name=name, topic_id=topic_id, partitions=rows)
+
+
+def _unknown(topic_id: Uuid, partitions: list[int]) -> OffsetFetchResponseTopics:
+    rows = [
+        OffsetFetchResponsePartitions(
+            partition_index=each,
+            committed_offset=-1,
+            metadata="",
+            error_code=ErrorCode.UNKNOWN_TOPIC_ID,
+        )
+        for each in partitions
+    ]
+    return OffsetFetchResponseTopics(topic_id=topic_id, partitions=rows)

@@ -1,0 +1,120 @@
+"""The group coordinator of a node: `__consumer_offsets`, and the way from a group to its shard.
+
+The topic is made when somebody first asks for a coordinator. It has as many replicas as
+`offsets.topic.replication.factor` says and brokers are there: a cluster smaller than that serves
+groups all the same, where Kafka would not.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.ids import NodeId
+from ottla.base.options import BrokerSettings
+from ottla.base.world import World
+from ottla.coordinator.group.machine import GroupMachine
+from ottla.coordinator.group.member import Budget
+from ottla.coordinator.pending import Pending
+from ottla.coordinator.runtime import CoordinatorRuntime
+from ottla.coordinator.shard import Operation
+from ottla.metadata.controller import Controller
+from ottla.metadata.delta import Delta
+from ottla.metadata.image import NO_NODE, ClusterImage
+from ottla.metadata.topic_names import CONSUMER_OFFSETS
+from ottla.replica.manager import ReplicaManager
+
+logger = logging.getLogger(__name__)
+
+GroupOperation = Operation[GroupMachine]
+
+
+class GroupCoordinator:
+    def __init__(
+        self,
+        world: World,
+        loop: asyncio.AbstractEventLoop,
+        replicas: ReplicaManager,
+        controller: Controller,
+        settings: Callable[[], BrokerSettings],
+    ) -> None:
+        budget = Budget()
+        self._controller = controller
+        self._settings = settings
+        self._runtime = CoordinatorRuntime(
+            CONSUMER_OFFSETS,
+            world,
+            loop,
+            replicas,
+            lambda host: GroupMachine(host, world.rng, settings, budget),
+            commit_timeout_ms=lambda: settings().offsets_commit_timeout_ms,
+        )
+        self._image: ClusterImage
+        self.budget = budget
+
+    def follow(self, delta: Delta, image: ClusterImage) -> None:
+        """Told of every image, behind the replica manager."""
+        self._image = image
+        self._runtime.follow(delta, image)
+        gone = [topic.name for topic in delta.topics_deleted if topic.name != CONSUMER_OFFSETS]
+        if gone:
+            for index in list(self._runtime.shards):
+                self._runtime.perform(
+                    index, lambda machine, now_ms: machine.forget_topics(gone, now_ms)
+                )
+
+    async def node_of(self, group_id: str) -> NodeId:
+        """The node that coordinates a group. KafkaError COORDINATOR_NOT_AVAILABLE."""
+        if CONSUMER_OFFSETS not in self._image.topics:
+            await self.make_topic()
+        topic = self._image.topics.get(CONSUMER_OFFSETS)
+        index = self._runtime.shard_of(group_id)
+        if topic is None or not 0 <= index < len(topic.partitions):
+            raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+        leader = topic.partitions[index].leader
+        if leader == NO_NODE or leader not in self._image.brokers:
+            raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+        return leader
+
+    async def make_topic(self) -> None:
+        """KafkaError COORDINATOR_NOT_AVAILABLE where it cannot be made now."""
+        settings = self._settings()
+        try:
+            await self._controller.create_topic(
+                CONSUMER_OFFSETS,
+                partitions=settings.offsets_topic_num_partitions,
+                replication_factor=min(
+                    settings.offsets_topic_replication_factor, len(self._image.brokers)
+                ),
+                configs={
+                    "cleanup.policy": "compact",
+                    "compression.type": "producer",
+                    "segment.bytes": str(settings.offsets_topic_segment_bytes),
+                },
+            )
+        except KafkaError as error:
+            if error.code != ErrorCode.TOPIC_ALREADY_EXISTS:
+                logger.warning("%s cannot be made: %s", CONSUMER_OFFSETS, error)
+                raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE) from error
+
+    def perform(self, group_id: str, operation: GroupOperation, pending: Pending) -> None:
+        self._runtime.perform(self._runtime.shard_of(group_id), operation, pending)
+
+    async def ask(self, group_id: str, operation: GroupOperation) -> Any:
+        """The response of an operation on the shard of a group; KafkaError."""
+        return await self._runtime.ask(self._runtime.shard_of(group_id), operation)
+
+    async def ask_all(self, operation: GroupOperation) -> list[Any]:
+        """The response of each shard of this node; KafkaError while one of them loads."""
+        answers = []
+        for index in list(self._runtime.shards):
+            try:
+                answers.append(await self._runtime.ask(index, operation))
+            except KafkaError as error:
+                if error.code != ErrorCode.NOT_COORDINATOR:
+                    raise
+        return answers
+
+    def close(self) -> None:
+        self._runtime.close()

@@ -1,0 +1,104 @@
+"""All groups of a shard, and the offsets that they committed: what the log replays into.
+
+A group whose offsets were committed by consumers that never join (a simple group) has offsets
+and nothing else: `find` makes a group of it when somebody asks. A group without a record, members
+and offsets is forgotten as soon as nobody is joining it.
+"""
+
+from collections.abc import Iterator
+from sys import intern
+from typing import Final
+
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.coordinator.group.classic import ClassicGroup
+from ottla.coordinator.group.member import Budget
+from ottla.coordinator.group.records import GroupLogRecord, OffsetRecord, OffsetValue
+
+Offsets = dict[tuple[str, int], OffsetValue]
+"""By topic and partition."""
+NO_OFFSETS: Final[Offsets] = {}
+
+
+class Groups:
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self._groups: dict[str, ClassicGroup] = {}
+        self._offsets: dict[str, Offsets] = {}
+
+    # -- finding
+
+    def find(self, group_id: str) -> ClassicGroup | None:
+        group = self._groups.get(group_id)
+        if group is None and group_id in self._offsets:
+            return ClassicGroup(group_id, self.budget)
+        return group
+
+    def known(self, group_id: str) -> ClassicGroup:
+        group = self.find(group_id)
+        if group is None:
+            raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id[:200]} not found.")
+        return group
+
+    def find_or_make(self, group_id: str, now_ms: int) -> ClassicGroup:
+        """The group that somebody joins."""
+        group = self._groups.get(group_id)
+        if group is None:
+            group = self._groups[group_id] = ClassicGroup(group_id, self.budget, now_ms)
+        return group
+
+    def joined(self) -> Iterator[ClassicGroup]:
+        """Groups that more than offsets are known of."""
+        return iter(self._groups.values())
+
+    def ids(self) -> list[str]:
+        return list(dict.fromkeys((*self._groups, *self._offsets)))
+
+    def offsets(self, group_id: str) -> Offsets:
+        """Not to be written to."""
+        return self._offsets.get(group_id, NO_OFFSETS)
+
+    def has_record(self, group: ClassicGroup) -> bool:
+        """Whether its id is in the log."""
+        return group.is_durable or group.id in self._offsets
+
+    # -- changing
+
+    def forget_if_worthless(self, group: ClassicGroup) -> None:
+        if group.is_worthless:
+            self._groups.pop(group.id, None)
+
+    def forget(self, group: ClassicGroup) -> None:
+        """What of it is in memory alone."""
+        group.forget_members()
+        self._groups.pop(group.id, None)
+
+    def close(self) -> None:
+        for group in self._groups.values():
+            group.forget_members()
+
+    def replay(self, record: GroupLogRecord) -> None:
+        if isinstance(record, OffsetRecord):
+            self._replay_offset(record)
+            return
+        group_id, value = record.key.group, record.value
+        if value is not None:
+            group = self._groups.get(group_id)
+            if group is None:
+                group = self._groups[group_id] = ClassicGroup(group_id, self.budget)
+            group.replay(value)
+            return
+        group = self._groups.pop(group_id, None)
+        if group is not None:
+            group.forget_members()
+
+    def _replay_offset(self, record: OffsetRecord) -> None:
+        key, value = record.key, record.value
+        place = (intern(key.topic), key.partition)
+        if value is not None:
+            self._offsets.setdefault(key.group, {})[place] = value
+            return
+        offsets = self._offsets.get(key.group)
+        if offsets is not None:
+            offsets.pop(place, None)
+            if not offsets:
+                del self._offsets[key.group]

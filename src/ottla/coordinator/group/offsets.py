@@ -1,0 +1,184 @@
+"""How far groups have read: commit, fetch, delete, and what expires.
+
+An offset is kept as long as its group lives, and `offsets.retention.minutes` longer: counted from
+when the group became empty, or from the commit where the group never had members, or has members
+that read other topics. A commit with a time of its own (OffsetCommit up to 4) keeps that.
+An offset carries the id of its topic: where a topic was deleted and made again, what was read of
+the former one is not told of the new one.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.ids import ZERO_UUID, Uuid
+from ottla.base.options import BrokerSettings
+from ottla.coordinator.group.classic import CONSUMER, EMPTY, STABLE, ClassicGroup
+from ottla.coordinator.group.groups import Groups
+from ottla.coordinator.group.membership import Membership
+from ottla.coordinator.group.records import (
+    GroupLogRecord,
+    OffsetKey,
+    OffsetRecord,
+    OffsetValue,
+    group_forgotten,
+    offset_forgotten,
+)
+from ottla.protocol.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitRequestPartition,
+    OffsetCommitResponsePartition,
+)
+
+MINUTE_MS: Final = 60_000
+GROUP_KNOWN_VERSION: Final = 9
+"""From this OffsetCommit on a group that is not there is called so."""
+
+
+class Commit(NamedTuple):
+    """An offset to commit, of a partition that exists, and its place in the response."""
+
+    topic: str
+    topic_id: Uuid
+    asked: OffsetCommitRequestPartition
+    row: OffsetCommitResponsePartition
+
+
+class OffsetBook:
+    def __init__(
+        self, groups: Groups, membership: Membership, settings: Callable[[], BrokerSettings]
+    ) -> None:
+        self._groups = groups
+        self._membership = membership
+        self._settings = settings
+
+    # -- commit
+
+    def commit(
+        self, request: OffsetCommitRequest, commits: Iterable[Commit], version: int, now_ms: int
+    ) -> list[OffsetRecord]:
+        """The records; a row that cannot be committed is told so. KafkaError for all of them."""
+        self._check_group(request, version)
+        retention_ms = request.retention_time_ms
+        expire_timestamp = -1 if retention_ms == -1 else now_ms + retention_ms
+        longest = self._settings().offset_metadata_max_bytes
+        records = []
+        for topic, topic_id, asked, row in commits:
+            metadata = asked.committed_metadata or ""
+            if len(metadata) > longest:
+                row.error_code = ErrorCode.OFFSET_METADATA_TOO_LARGE
+                continue
+            value = OffsetValue(
+                offset=asked.committed_offset,
+                leader_epoch=asked.committed_leader_epoch,
+                metadata=metadata,
+                commit_timestamp=now_ms,
+                expire_timestamp=expire_timestamp,
+                topic_id=topic_id,
+            )
+            key = OffsetKey(group=request.group_id, topic=topic, partition=asked.partition_index)
+            records.append(OffsetRecord(key, value))
+        return records
+
+    def _check_group(self, request: OffsetCommitRequest, version: int) -> None:
+        generation = request.generation_id_or_member_epoch
+        group = self._groups.find(request.group_id)
+        if group is not None:
+            self._membership.check_commit(
+                group, request.member_id, request.group_instance_id, generation
+            )
+        elif generation >= 0:
+            is_known = version >= GROUP_KNOWN_VERSION
+            raise KafkaError(
+                ErrorCode.GROUP_ID_NOT_FOUND if is_known else ErrorCode.ILLEGAL_GENERATION
+            )
+
+    # -- fetch
+
+    def fetch(
+        self, group_id: str, topic: str, topic_id: Uuid, partitions: Iterable[int]
+    ) -> list[tuple[int, OffsetValue | None]]:
+        """What the group committed of these partitions of the topic of that id."""
+        offsets = self._groups.offsets(group_id)
+        return [(each, _of_topic(offsets.get((topic, each)), topic_id)) for each in partitions]
+
+    def topics(self, group_id: str) -> dict[str, list[int]]:
+        """The partitions of which the group committed something, by topic."""
+        topics: dict[str, list[int]] = {}
+        for topic, partition in self._groups.offsets(group_id):
+            topics.setdefault(topic, []).append(partition)
+        return topics
+
+    # -- delete
+
+    def deletable(self, group_id: str) -> ClassicGroup:
+        """The group, if some of its offsets may be deleted: GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP."""
+        group = self._groups.known(group_id)
+        if not group.is_in(EMPTY) and group.protocol_type != CONSUMER:
+            raise KafkaError(ErrorCode.NON_EMPTY_GROUP)
+        return group
+
+    def delete(self, group: ClassicGroup, topic: str, partition: int) -> list[OffsetRecord]:
+        """KafkaError GROUP_SUBSCRIBED_TO_TOPIC while a member reads it."""
+        if group.is_subscribed_to(topic):
+            raise KafkaError(ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC)
+        if (topic, partition) not in self._groups.offsets(group.id):
+            return []
+        return [offset_forgotten(group.id, topic, partition)]
+
+    def delete_all(self, group_id: str) -> list[OffsetRecord]:
+        return [offset_forgotten(group_id, *place) for place in self._groups.offsets(group_id)]
+
+    def delete_topics(self, group_id: str, topics: Iterable[str]) -> list[GroupLogRecord]:
+        """These topics are gone."""
+        gone = dict.fromkeys(topics)
+        return [
+            offset_forgotten(group_id, topic, partition)
+            for topic, partition in self._groups.offsets(group_id)
+            if topic in gone
+        ]
+
+    # -- expire
+
+    def expire(self, group_id: str, now_ms: int) -> list[GroupLogRecord]:
+        """Forget the offsets whose time is over, and a group that has none left."""
+        group = self._groups.find(group_id)
+        if group is None:
+            return []
+        offsets = self._groups.offsets(group_id)
+        expired: list[GroupLogRecord] = []
+        if offsets:
+            since = self._expires_since(group)
+            if since is None:
+                return []
+            retention_ms = self._settings().offsets_retention_minutes * MINUTE_MS
+            for (topic, partition), value in offsets.items():
+                due_ms = value.expire_timestamp
+                if due_ms == -1:
+                    due_ms = since(value) + retention_ms
+                if now_ms >= due_ms and not group.is_subscribed_to(topic):
+                    expired.append(offset_forgotten(group_id, topic, partition))
+        if len(expired) == len(offsets) and group.is_in(EMPTY) and group.is_durable:
+            expired.append(group_forgotten(group_id))
+        return expired
+
+    @staticmethod
+    def _expires_since(group: ClassicGroup) -> Callable[[OffsetValue], int] | None:
+        """From when retention counts; None while nothing of the group expires."""
+        if group.protocol_type is None:
+            return _commit_time
+        if group.is_in(EMPTY):
+            since_ms = group.state_since_ms
+            return _commit_time if since_ms == -1 else lambda _: since_ms
+        is_read = group.protocol_type == CONSUMER and group.subscribed_topics() is not None
+        return _commit_time if is_read and group.is_in(STABLE) else None
+
+
+def _commit_time(value: OffsetValue) -> int:
+    return value.commit_timestamp
+
+
+def _of_topic(value: OffsetValue | None, topic_id: Uuid) -> OffsetValue | None:
+    if value is None or topic_id == ZERO_UUID or value.topic_id in (topic_id, ZERO_UUID):
+        return value
+    return None

@@ -1,0 +1,374 @@
+"""One partition of an internal topic, and the state machine whose log it is.
+
+    LOADING   the log is replayed into a new machine: COORDINATOR_LOAD_IN_PROGRESS
+    ACTIVE    operations run
+    CLOSED    not ours, gone, or not readable: NOT_COORDINATOR
+
+An operation is a function of the machine and the wall clock. It returns records and a response.
+The records are replayed into the machine at once, so that the next operation sees them, and are
+appended at the end of the turn, all of the turn together. The response, and whatever the
+operation answered to others that were waiting, leaves when the high watermark has passed all
+that was appended before: nobody is told what a power cut could take back, and responses leave
+in the order of the operations.
+
+    perform ── replay ──> _fresh ── append, end of turn ──> _waiting ── high watermark ──> answered
+
+When an append fails, memory is ahead of the log: the machine is thrown away and loaded again,
+and whoever it had kept waiting is told. Timers belong to a machine and end with it.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from enum import Enum
+from functools import partial
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+
+from ottla.base.errors import BugError, CorruptionError, ErrorCode, KafkaError
+from ottla.base.world import World
+from ottla.coordinator.loading import Loading
+from ottla.coordinator.pending import Pending
+from ottla.coordinator.timers import Timers
+from ottla.records.builder import build_batch
+from ottla.records.record import Record
+from ottla.replica.partition import Partition
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
+RECORD_OVERHEAD_BYTES: Final = 32
+"""Most that a record adds to its key and value, lengths and deltas."""
+BATCH_OVERHEAD_BYTES: Final = 64
+BATCH_BYTES: Final = 1 << 20
+"""Where a batch ends, if the topic does not end it sooner."""
+
+
+class Machine(Protocol[R]):
+    """The state of a shard. `replay` is the only way in which durable state changes."""
+
+    def encode(self, record: R) -> tuple[bytes, bytes | None]:
+        """Key and value of a record."""
+
+    def decode(self, key: bytes, value: bytes | None) -> R | None:
+        """The record; None for one of a kind or version that is not known here."""
+
+    def replay(self, record: R) -> None: ...
+
+    def loaded(self, now_ms: int) -> None:
+        """The whole log was replayed; timers may be set."""
+
+    def closed(self, code: ErrorCode) -> None:
+        """No operation will come any more: whoever was kept waiting is told."""
+
+
+M = TypeVar("M", bound=Machine[Any])
+
+
+class Outcome(NamedTuple):
+    """What an operation comes to."""
+
+    records: Sequence[Any] = ()
+    response: Any = None
+    """None: the request was kept, to be answered by a later operation."""
+
+
+Operation = Callable[[M, int], Outcome]
+"""Of (machine, wall clock in ms). KafkaError refuses the request, and may have changed nothing."""
+
+
+class Host(Protocol):
+    """What a machine may do with its shard, while an operation of it runs."""
+
+    @property
+    def record_max_bytes(self) -> int:
+        """Most that key and value of one record may have together."""
+
+    def answer(self, pending: Pending, response: Any) -> None:
+        """Answer a request that was kept, when all this is committed."""
+
+    def schedule(self, key: Hashable, delay_ms: int, operation: Operation[Any]) -> None:
+        """Perform an operation later; the key's former timer is replaced."""
+
+    def cancel(self, key: Hashable) -> None: ...
+
+
+class State(Enum):
+    LOADING = "loading"
+    ACTIVE = "active"
+    CLOSED = "closed"
+
+
+_REFUSALS: Final = {
+    State.LOADING: ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+    State.CLOSED: ErrorCode.NOT_COORDINATOR,
+}
+
+Answer = tuple[Pending, Any]
+
+
+class _Commit:
+    """Answers that leave when the high watermark reaches `end_offset`."""
+
+    __slots__ = ("answers", "deadline", "end_offset")
+
+    def __init__(self, end_offset: int, deadline: float, answers: list[Answer]) -> None:
+        self.end_offset = end_offset
+        self.deadline = deadline
+        self.answers = answers
+
+
+class Shard(Generic[M]):
+    def __init__(
+        self,
+        world: World,
+        loop: asyncio.AbstractEventLoop,
+        partition: Partition,
+        make_machine: Callable[[Host], M],
+        commit_timeout_ms: Callable[[], int],
+    ) -> None:
+        self.partition = partition
+        self.machine: M
+        self.state = State.LOADING
+        self._world = world
+        self._loop = loop
+        self._make_machine = make_machine
+        self._commit_timeout_ms = commit_timeout_ms
+        self._timers = Timers(loop)
+        self._task: asyncio.Task[None] | None = None
+        self._answers: list[Answer] = []
+        """Of the operation that runs."""
+        self._fresh: list[Answer] = []
+        self._records: list[tuple[bytes, bytes | None]] = []
+        self._waiting: deque[_Commit] = deque()
+        self._timeout: asyncio.TimerHandle | None = None
+        self._load()
+
+    # -- operations
+
+    @property
+    def refusal(self) -> ErrorCode:
+        """Why no operation runs now; NONE where one would."""
+        if self.state is State.ACTIVE and self.partition.refusal:
+            self.close()
+        return _REFUSALS.get(self.state, ErrorCode.NONE)
+
+    def perform(self, operation: Operation[M], pending: Pending | None = None) -> None:
+        """Run an operation now; `pending` is answered when its outcome is committed."""
+        refusal = self.refusal
+        if refusal:
+            if pending is not None:
+                pending.fail(refusal)
+            return
+        now_ms = self._world.clock.time_ms()
+        try:
+            outcome = operation(self.machine, now_ms)
+            self._take(outcome.records)
+            if pending is not None and outcome.response is not None:
+                self._answers.append((pending, outcome.response))
+        except KafkaError as error:
+            if pending is not None:
+                self._answers.append((pending, error))
+        except BugError:
+            raise
+        except Exception:
+            self._load_again(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+            raise
+        self._settle()
+
+    def _take(self, records: Sequence[Any]) -> None:
+        machine = self.machine
+        encoded = [machine.encode(record) for record in records]
+        for record in records:
+            machine.replay(record)
+        if encoded and not self._records:
+            self._loop.call_soon(self._append)
+        self._records += encoded
+
+    def _settle(self) -> None:
+        """Let the answers of an operation wait for what was appended before them."""
+        answers, self._answers = self._answers, []
+        if self._records:
+            self._fresh += answers
+        elif self._waiting:
+            self._waiting[-1].answers += answers
+        else:
+            _deliver(answers)
+
+    def _append(self) -> None:
+        records, self._records = self._records, []
+        answers, self._fresh = self._fresh, []
+        if self.state is not State.ACTIVE or not records:
+            return
+        now_ms = self._world.clock.time_ms()
+        try:
+            for batch in self._batches(records, now_ms):
+                self.partition.append_own(batch, now_ms)
+        except KafkaError as error:
+            logger.warning("%s: append failed: %s", self, error)
+            self._fresh = answers
+            if self.partition.refusal:
+                self.close(error.code)
+            else:
+                self._load_again(error.code)
+            return
+        self._wait_for_commit(answers)
+
+    def _batches(
+        self, records: list[tuple[bytes, bytes | None]], now_ms: int
+    ) -> Iterator[bytearray]:
+        limit = min(self.partition.settings.max_message_bytes, BATCH_BYTES)
+        made: list[Record] = []
+        size = BATCH_OVERHEAD_BYTES
+        for key, value in records:
+            size += len(key) + len(value or b"") + RECORD_OVERHEAD_BYTES
+            if made and size > limit:
+                yield build_batch(made)
+                made = []
+                size = BATCH_OVERHEAD_BYTES + len(key) + len(value or b"") + RECORD_OVERHEAD_BYTES
+            made.append(Record(len(made), now_ms, key, value))
+        yield build_batch(made)
+
+    # -- commit
+
+    def _wait_for_commit(self, answers: list[Answer]) -> None:
+        """Everything that is in the log now must be committed before `answers` leave."""
+        end_offset = self.partition.log.log_end_offset
+        deadline = self._loop.time() + self._commit_timeout_ms() / 1000
+        self._waiting.append(_Commit(end_offset, deadline, answers))
+        if self.partition.high_watermark >= end_offset:
+            self.reached()
+            return
+        self.partition.wait_for_offset(end_offset, self)
+        self._watch_timeout()
+
+    def reached(self) -> None:
+        """Of a partition's waiter: the high watermark moved."""
+        waiting, high_watermark = self._waiting, self.partition.high_watermark
+        while waiting and waiting[0].end_offset <= high_watermark:
+            _deliver(waiting.popleft().answers)
+
+    def _watch_timeout(self) -> None:
+        if self._timeout is None and self._waiting:
+            self._timeout = self._loop.call_at(self._waiting[0].deadline, self._time_out)
+
+    def _time_out(self) -> None:
+        """Answer REQUEST_TIMED_OUT for what waits too long; it stays in the log all the same."""
+        self._timeout = None
+        now = self._loop.time()
+        for commit in self._waiting:
+            if commit.deadline > now:
+                break
+            answers, commit.answers = commit.answers, []
+            commit.deadline = now + self._commit_timeout_ms() / 1000
+            for pending, _ in answers:
+                pending.fail(ErrorCode.REQUEST_TIMED_OUT)
+        self._watch_timeout()
+
+    # -- what a machine may do
+
+    @property
+    def record_max_bytes(self) -> int:
+        overhead = RECORD_OVERHEAD_BYTES + BATCH_OVERHEAD_BYTES
+        return self.partition.settings.max_message_bytes - overhead
+
+    def answer(self, pending: Pending, response: Any) -> None:
+        self._answers.append((pending, response))
+
+    def schedule(self, key: Hashable, delay_ms: int, operation: Operation[M]) -> None:
+        self._timers.schedule(key, delay_ms, partial(self.perform, operation))
+
+    def cancel(self, key: Hashable) -> None:
+        self._timers.cancel(key)
+
+    # -- loading and unloading
+
+    def _load(self) -> None:
+        self.state = State.LOADING
+        self.machine = self._make_machine(self)
+        log = self.partition.log
+        if log.log_end_offset == log.log_start_offset:
+            self._become_active()
+        else:
+            self._task = self._loop.create_task(self._replay_log())
+
+    async def _replay_log(self) -> None:
+        passed_over = 0
+        machine = self.machine
+
+        def replay(record: Record) -> None:
+            nonlocal passed_over
+            known = machine.decode(record.key or b"", record.value)
+            if known is None:
+                passed_over += 1
+            else:
+                machine.replay(known)
+
+        try:
+            await Loading(self.partition.log, self._world.offload, replay).run()
+        except (KafkaError, CorruptionError, OSError) as error:
+            logger.error("%s cannot be loaded, and is not served: %s", self, error)
+            self.close()
+            return
+        except Exception:
+            logger.exception("%s cannot be loaded, and is not served", self)
+            self.close()
+            return
+        if passed_over:
+            logger.warning("%s: %d records of unknown kinds passed over", self, passed_over)
+        self._task = None
+        self._become_active()
+
+    def _become_active(self) -> None:
+        self.state = State.ACTIVE
+        if self.partition.high_watermark < self.partition.log.log_end_offset:
+            self._wait_for_commit([])
+            self.partition.hurry()
+        self.machine.loaded(self._world.clock.time_ms())
+        self._settle()
+
+    def _load_again(self, code: ErrorCode) -> None:
+        self._unload(code)
+        self._load()
+
+    def close(self, code: ErrorCode = ErrorCode.NOT_COORDINATOR) -> None:
+        """Serve no more; everybody who waits is told."""
+        if self.state is State.CLOSED:
+            return
+        self._unload(code)
+        self.state = State.CLOSED
+        for commit in self._waiting:
+            for pending, _ in commit.answers:
+                pending.fail(code)
+        self._waiting.clear()
+        if self._timeout is not None:
+            self._timeout.cancel()
+            self._timeout = None
+
+    def closed(self) -> None:
+        """Of a partition's waiter: it was closed."""
+        self.close()
+
+    def _unload(self, code: ErrorCode) -> None:
+        self._timers.clear()
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        for pending, _ in (*self._answers, *self._fresh):
+            pending.fail(code)
+        self._answers.clear()
+        self._fresh.clear()
+        self._records.clear()
+        if self.state is State.ACTIVE:
+            self.machine.closed(code)
+
+    def __str__(self) -> str:
+        return f"coordinator of {self.partition.topic}-{self.partition.index}"
+
+
+def _deliver(answers: list[Answer]) -> None:
+    for pending, response in answers:
+        if isinstance(response, KafkaError):
+            pending.fail(response.code)
+        else:
+            pending.complete(response)
