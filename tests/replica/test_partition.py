@@ -1,5 +1,6 @@
 """The leader's side of one partition, on a log in memory whose flushes a test makes."""
 
+import errno
 from random import Random
 from typing import Any
 
@@ -37,12 +38,16 @@ class Flushing:
 
     def __init__(self) -> None:
         self.wanted: list[str | int] = []
+        self.errors: list[OSError] = []
 
     def mark_dirty(self, log: Log) -> None:
         self.wanted.append("now")
 
     def mark_dirty_soon(self, log: Log) -> None:
         self.wanted.append("soon")
+
+    def failed(self, error: OSError) -> None:
+        self.errors.append(error)
 
     def mark_dirty_within(self, log: Log, ms: int) -> None:
         self.wanted.append(ms)
@@ -121,15 +126,24 @@ def test_flush_ms_is_a_deadline() -> None:
     assert place.flushing.wanted == [700]
 
 
-def test_a_disk_that_refuses_is_a_storage_error(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_disk_that_refuses_is_a_storage_error() -> None:
     place = Place()
     place.disk.fail_at(1)
     assert refusal(place.append) == ErrorCode.KAFKA_STORAGE_ERROR
     assert place.log.log_end_offset == 0
     assert place.flushing.wanted == []
     assert place.append().first_offset == 0
-    [record] = caplog.records
-    assert record.exc_info is None
+    assert [error.errno for error in place.flushing.errors] == [errno.EIO]
+
+
+def test_a_disk_that_cannot_be_read_is_a_storage_error() -> None:
+    place = Place()
+    place.append()
+    place.flush()
+    place.log.active.close()
+    place.disk.fail_at(1)
+    assert refusal(lambda: place.partition.read(0, 1_000, at_least_one=True))
+    assert [error.errno for error in place.flushing.errors] == [errno.EIO]
 
 
 def test_waiters_for_offsets_are_told_in_order_and_once() -> None:

@@ -46,7 +46,7 @@ def test_a_run_meets_what_it_is_for() -> None:
         "nemesis bad sync",
         "no flush covered",
         "goes offline",
-        "append refused",
+        "is refused or put off",
         ".log.deleted",
         "-delete",
         "sync_file_system",

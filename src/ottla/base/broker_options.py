@@ -216,6 +216,14 @@ class BrokerSettings(BrokerCoordinatorSettings):
     quota_window_size_seconds: int = option(
         INT, 1, at_least(1), "Length of a quota's window (s).", importance="low", effect=LATER
     )
+    num_recovery_threads_per_data_dir: int = option(
+        INT,
+        2,
+        at_least(1),
+        "Groups of logs of one log directory that are opened at once when the node starts.",
+        importance="high",
+        update=Update.CLUSTER_WIDE,
+    )
     background_threads: int = option(
         INT,
         10,

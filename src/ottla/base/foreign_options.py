@@ -44,7 +44,6 @@ NO_EFFECT: Final[Mapping[str, str]] = {
     "unstable.": _KRAFT,
     "num.network.threads": _THREADS,
     "num.io.threads": _THREADS,
-    "num.recovery.threads.per.data.dir": _THREADS,
     "num.replica.alter.log.dirs.threads": _THREADS,
     "group.coordinator.": _GROUPS,
     "group.consumer.": _GROUPS,

@@ -16,7 +16,7 @@ epochs that it did that under are taken over, so that no epoch goes back here ei
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ottla.base.ids import Uuid
@@ -24,6 +24,7 @@ from ottla.base.world import Rng
 from ottla.metadata.cluster import random_id
 from ottla.metadata.controller import Controller
 from ottla.metadata.image import ClusterImage
+from ottla.storage.log import Log
 from ottla.storage.log_dir import LogDir
 
 logger = logging.getLogger(__name__)
@@ -56,15 +57,16 @@ async def adopt(controller: Controller, log_dirs: Sequence[LogDir], rng: Rng) ->
     await controller.finish_adoption(_next_producer_id(log_dirs))
 
 
-async def catch_up(controller: Controller, image: ClusterImage, log_dirs: Sequence[LogDir]) -> None:
-    """Take over the leader epochs of logs that are ahead of the image."""
-    for log_dir in log_dirs:
-        for (name, index), log in log_dir.logs.items():
-            topic = image.topics[name]
-            if log_dir.topic_ids.get(log.topic_partition) != topic.id:
-                continue
-            if index < len(topic.partitions):
-                await controller.raise_leader_epoch(topic.id, index, log.epochs.latest)
+async def catch_up(
+    controller: Controller, image: ClusterImage, topic_ids_and_logs: Iterable[tuple[Uuid, Log]]
+) -> None:
+    """Take over the leader epochs of logs, each with the id that its directory tells, that are
+    ahead of the image."""
+    for topic_id, log in topic_ids_and_logs:
+        name, index = log.topic_partition
+        topic = image.topics.get(name)
+        if topic is not None and topic.id == topic_id and index < len(topic.partitions):
+            await controller.raise_leader_epoch(topic.id, index, log.epochs.latest)
 
 
 def _topics(log_dirs: Sequence[LogDir]) -> dict[str, dict[int, tuple[Uuid | None, int]]]:

@@ -6,12 +6,18 @@ Stop    accept no more → answer what waits → flush → checkpoints and the c
 
 Listening comes first, so that a port in use is found before a directory is touched. A start that
 fails lets go of everything it took and raises `StartError` with one line for a person.
+
+Log directories, as in Kafka: one that is another's, in use, or unreadable in its identity stops the
+start; one whose disk does not let us is offline, and the others serve, if there is one, and the
+first (it holds the metadata store) is among them. Logs are opened on helper threads. The node
+serves when all are open, or after SERVE_AFTER_S those that are: the partitions of the others are
+NOT_LEADER_OR_FOLLOWER until they are, which clients retry.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Final
 
 from ottla.base.errors import CorruptionError, KafkaError
@@ -26,7 +32,6 @@ from ottla.broker.pipeline import Session
 from ottla.broker.produce_shape import NODE_SHAPES_MAX
 from ottla.broker.producer_ids import ProducerIds
 from ottla.broker.settings import NodeSettings, StartError
-from ottla.coordinator.group.coordinator import GroupCoordinator
 from ottla.metadata.cluster import Metadata, random_id
 from ottla.metadata.controller import Controller
 from ottla.metadata.delta import Delta
@@ -36,11 +41,13 @@ from ottla.metadata.store import Store, StoreError
 from ottla.protocol.api_key import ApiKey
 from ottla.protocol.framing import compile_ahead
 from ottla.replica.fetch_session import FetchSessions
+from ottla.replica.loading import Loading, survey
 from ottla.replica.manager import ReplicaManager, log_config
 from ottla.replica.purgatory import Deadlines
 from ottla.storage.config import LogConfig
+from ottla.storage.group_opening import Opened
 from ottla.storage.identity import Identity, read_meta_properties
-from ottla.storage.log_dir import LogDir, LogDirError
+from ottla.storage.log_dir import LogDir, LogDirError, LogDirFailedError
 from ottla.storage.names import KRAFT_TOPIC
 
 log = logging.getLogger(__name__)
@@ -48,6 +55,8 @@ log = logging.getLogger(__name__)
 STORE_NAME: Final = "ottla-metadata.sqlite"
 """In the first log directory. Kafka, which looks for directories there, passes over it."""
 LEASE_MS: Final = 9_000
+SERVE_AFTER_S: Final = 5.0
+"""How long a start waits for logs that are being recovered."""
 STOP_POLL_S: Final = 0.005
 STOP_GRACE_S: Final = 10.0
 """How long a stop waits for what handlers have begun."""
@@ -159,6 +168,8 @@ class Node:
         identity = self._identify()
         broker = self.settings.broker
         log_dirs = [self._claim(path, identity) for path in broker.log_dirs]
+        if log_dirs[0].failure is not None:  # it holds the metadata store
+            raise log_dirs[0].failure
         store = await self._open_store(world, f"{broker.log_dirs[0]}/{STORE_NAME}")
         metadata = await Metadata.open(store, world.rng, cluster_id=identity.cluster_id)
         taken.push_async_callback(metadata.close)
@@ -169,13 +180,12 @@ class Node:
             self.node_id, host=host, port=port, rack=broker.broker_rack, lease=lease
         )
         await controller.maybe_become(lease)
-        await self._open_logs(log_dirs, metadata.image, controller)
         deadlines = Deadlines(loop)
         taken.callback(deadlines.close)
         replicas = ReplicaManager(world, loop, self.node_id, broker, log_dirs)
+        loading = await self._open_logs(log_dirs, metadata, controller, replicas)
         taken.push_async_callback(replicas.close)
-        groups = GroupCoordinator(world, loop, replicas, controller, lambda: self.services.settings)
-        taken.callback(groups.close)
+        taken.push_async_callback(loading.stop)
         self.services = Services(
             world=world,
             loop=loop,
@@ -190,11 +200,9 @@ class Node:
                 broker.max_incremental_fetch_session_cache_slots, world.clock, world.rng
             ),
             producer_ids=ProducerIds(controller),
-            groups=groups,
             shapes_left=NODE_SHAPES_MAX,
         )
         metadata.subscribe(replicas.follow)
-        metadata.subscribe(groups.follow)
         metadata.subscribe(self._configured)
         self._every(broker.log_retention_check_interval_ms, replicas.clean_up)
         self._every(broker.log_flush_offset_checkpoint_interval_ms, replicas.write_checkpoints)
@@ -203,7 +211,9 @@ class Node:
     def _identify(self) -> Identity:
         """Who this node is: as its directories say, or the first of a new cluster."""
         for path in self.settings.broker.log_dirs:
-            meta = read_meta_properties(self.world.disk, path)
+            meta = None
+            with suppress(OSError):  # `_claim` tells of it
+                meta = read_meta_properties(self.world.disk, path)
             if meta is not None:
                 self.settings = self.settings.of_node(meta.identity.node_id)
                 self.node_id = NodeId(self.settings.broker.node_id)
@@ -212,15 +222,28 @@ class Node:
 
     def _claim(self, path: str, identity: Identity) -> LogDir:
         world = self.world
-        log_dir = LogDir.claim(path, identity, disk=world.disk, rng=world.rng, clock=world.clock)
+        try:
+            log_dir = LogDir.claim(
+                path, identity, disk=world.disk, rng=world.rng, clock=world.clock
+            )
+        except LogDirFailedError as error:
+            if len(self.settings.broker.log_dirs) == 1:
+                raise
+            log.error("%s: its partitions are not served", error)
+            return LogDir.offline(path, error, disk=world.disk, rng=world.rng, clock=world.clock)
         self._taken.callback(log_dir.close, is_clean=False)
         return log_dir
 
     async def _open_logs(
-        self, log_dirs: Sequence[LogDir], image: ClusterImage, controller: Controller
-    ) -> None:
+        self,
+        log_dirs: Sequence[LogDir],
+        metadata: Metadata,
+        controller: Controller,
+        replicas: ReplicaManager,
+    ) -> Loading:
         """The logs of the image's topics; at the first start of a store, all that are there."""
         is_adopting = await controller.is_adoption_due()
+        image = metadata.image
         broker = effective_broker(self._layers(image))
 
         def config_of(name: str) -> LogConfig | None:
@@ -230,12 +253,40 @@ class Node:
             is_wanted = is_adopting and name != KRAFT_TOPIC
             return log_config(effective_topic({}, broker), broker) if is_wanted else None
 
-        for log_dir in log_dirs:
-            log_dir.open_logs(config_of)
-        if is_adopting:
-            await adopt(controller, log_dirs, self.world.rng)
-        else:
-            await catch_up(controller, image, log_dirs)
+        async def prepare(_: LogDir, opened: list[Opened]) -> None:
+            if not is_adopting:
+                known = [(each.topic_id, each.log) for each in opened]
+                logs = [(each, log) for each, log in known if each is not None and log is not None]
+                await catch_up(controller, metadata.image, logs)
+
+        await survey(self.world.offload, log_dirs, config_of)
+        loading = Loading(
+            self.world.offload,
+            log_dirs,
+            threads=broker.num_recovery_threads_per_data_dir,
+            prepare=prepare,
+            on_opened=replicas.opened,
+            on_failed=replicas.failed,
+            on_bug=self._on_failure,
+        )
+        try:
+            if not await loading.wait(None if is_adopting else SERVE_AFTER_S):
+                left = sum(len(each.pending) for each in log_dirs)
+                log.warning("%d logs are not open yet: they are served when they are", left)
+            self._check_usable(log_dirs, is_adopting=is_adopting)
+            if is_adopting:
+                await adopt(controller, log_dirs, self.world.rng)
+        except BaseException:
+            await loading.stop()
+            raise
+        return loading
+
+    @staticmethod
+    def _check_usable(log_dirs: Sequence[LogDir], *, is_adopting: bool) -> None:
+        """Some directory must be; all of them, where topics are made for what is in them."""
+        failures = [each.failure for each in log_dirs if each.failure is not None]
+        if len(failures) == len(log_dirs) or (failures and is_adopting):
+            raise failures[0]
 
     def _layers(self, image: ClusterImage) -> BrokerLayers:
         """What is set of this node's options."""

@@ -4,164 +4,41 @@
 for it. A new log goes to the directory with the fewest. Logs that no topic of the image owns are
 left where they are, unserved: the image being short of a topic is no reason to lose its data.
 
-Flushing. An append marks its log dirty; what became dirty in one turn of the loop is handed to
-the flusher of its directory once, at the end of the turn; what nobody waits for (acks=1, and no
-consumer at the end of the log), a few milliseconds later. After a round the high watermarks
-move, and with them whoever waits. A directory whose disk fails goes offline alone; one that is
-full refuses what needs room, goes on serving reads, and takes more when there is room again.
+A partition without a log is not served, and `leader_of` says why: its log is not open yet
+(`opened` tells of those that are), its directory has failed, or there was no room to make it,
+which is tried again. One that was there before this start and is nowhere now, while a directory is
+offline, is not made anew, as in Kafka: it is in there.
 """
 
 import asyncio
-import errno
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Final
+from typing import NamedTuple
 
+from ottla.base.disk_errors import is_shortage
 from ottla.base.errors import ErrorCode, KafkaError
-from ottla.base.ids import TopicPartition
+from ottla.base.ids import PartitionIndex, TopicPartition, Uuid
 from ottla.base.options import BrokerSettings, TopicSettings, effective_topic
 from ottla.base.world import World
 from ottla.metadata.delta import Delta
 from ottla.metadata.image import ClusterImage, PartitionImage, TopicImage
-from ottla.replica.partition import Partition
+from ottla.replica.directory import Directory
+from ottla.replica.partition import Partition, batch_rules
 from ottla.storage.config import LogConfig
-from ottla.storage.flusher import Flusher
+from ottla.storage.group_opening import Opened
 from ottla.storage.log import Log
 from ottla.storage.log_dir import LogDir
 
 logger = logging.getLogger(__name__)
 
-SOON_S: Final = 0.005
-"""How long an append that nobody waits for (acks=1, no consumer) may wait for others."""
-FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
+class Waiting(NamedTuple):
+    """A partition whose log cannot be had yet."""
 
-class Directory:
-    """A log directory, its flusher, and the partitions in it."""
-
-    __slots__ = (
-        "_due",
-        "_loop",
-        "_partitions",
-        "_soon",
-        "_soon_timer",
-        "flusher",
-        "is_kick_due",
-        "log_dir",
-    )
-
-    def __init__(self, world: World, loop: asyncio.AbstractEventLoop, log_dir: LogDir) -> None:
-        self.log_dir = log_dir
-        self.is_kick_due = False
-        self._loop = loop
-        self._partitions: dict[Log, Partition] = {}
-        self._due: dict[Log, asyncio.TimerHandle] = {}
-        self._soon: dict[Log, None] = {}
-        self._soon_timer: asyncio.TimerHandle | None = None
-        self.flusher = Flusher(
-            world.disk,
-            world.offload,
-            world.clock,
-            on_flushed=self._flushed,
-            on_offline=self.go_offline,
-        )
-
-    def add(self, partition: Partition) -> None:
-        self._partitions[partition.log] = partition
-
-    def remove(self, partition: Partition) -> None:
-        """No flush of it may begin any more: its files are on their way out."""
-        log = partition.log
-        self._partitions.pop(log, None)
-        self._soon.pop(log, None)
-        timer = self._due.pop(log, None)
-        if timer is not None:
-            timer.cancel()
-        self.flusher.forget(log)
-
-    def __iter__(self) -> Iterator[Partition]:
-        return iter(self._partitions.values())
-
-    def __len__(self) -> int:
-        return len(self._partitions)
-
-    # hot: produce
-    def mark_dirty(self, log: Log) -> None:
-        """The log has more than was flushed: see to it at the end of this turn."""
-        self.flusher.mark_dirty(log)
-        if not self.is_kick_due:
-            self.is_kick_due = True
-            self._loop.call_soon(self._kick)
-
-    # hot: produce
-    def mark_dirty_soon(self, log: Log) -> None:
-        """Nobody waits for it: it goes with the others of the next few milliseconds."""
-        self._soon[log] = None
-        if self._soon_timer is None:
-            self._soon_timer = self._loop.call_later(SOON_S, self._soon_is_now)
-
-    def _soon_is_now(self) -> None:
-        self._soon_timer = None
-        logs, self._soon = self._soon, {}
-        for log in logs:
-            self.flusher.mark_dirty(log)
-        self.flusher.kick()
-
-    def mark_dirty_within(self, log: Log, ms: int) -> None:
-        if log not in self._due:
-            self._due[log] = self._loop.call_later(ms / 1000, self._fall_due, log)
-
-    def _fall_due(self, log: Log) -> None:
-        del self._due[log]
-        self.mark_dirty(log)
-
-    def _kick(self) -> None:
-        self.is_kick_due = False
-        self.flusher.kick()
-
-    def _flushed(self, logs: list[Log]) -> None:
-        for log in logs:
-            partition = self._partitions.get(log)
-            if partition is None:
-                continue
-            try:
-                partition.advance_high_watermark()
-            except Exception:  # who waits on the other partitions is told all the same
-                logger.exception("%s: a waiter failed", log.topic_partition)
-
-    def hurry(self) -> None:
-        """The node stops: what was to be flushed later is flushed now."""
-        if self._soon_timer is not None:
-            self._soon_timer.cancel()
-            self._soon_is_now()
-        for log, timer in self._due.items():
-            timer.cancel()
-            self.flusher.mark_dirty(log)
-        self._due.clear()
-
-    def high_watermarks(self) -> dict[TopicPartition, int]:
-        return {
-            partition.log.topic_partition: partition.high_watermark
-            for partition in self._partitions.values()
-        }
-
-    def failed(self, error: OSError) -> None:
-        """Something in the background could not be done. A full disk is waited out: what was
-        there stands. Whatever else takes the directory offline."""
-        if error.errno in FULL:
-            logger.warning("log directory %s: %s", self.log_dir.path, error)
-        else:
-            self.go_offline(error)
-
-    def go_offline(self, error: OSError) -> None:
-        """Its disk failed: nothing in it is served until the next start."""
-        if self.log_dir.is_offline:
-            return
-        logger.error("log directory %s goes offline: %s", self.log_dir.path, error)
-        self.log_dir.go_offline()
-        for partition in self._partitions.values():
-            partition.close(ErrorCode.KAFKA_STORAGE_ERROR)
+    topic_id: Uuid
+    is_new: bool
+    """It was made since this node started."""
 
 
 class ReplicaManager:
@@ -176,11 +53,17 @@ class ReplicaManager:
         self._world = world
         self._node_id = node_id
         self._settings = settings
-        self.directories = [Directory(world, loop, log_dir) for log_dir in log_dirs]
+        self.directories = [
+            Directory(world, loop, log_dir, self._try_again) for log_dir in log_dirs
+        ]
         self._partitions: dict[str | bytes, dict[int, Partition]] = {}
         """By topic name and, the same object, by topic id."""
-        self._unserved: dict[tuple[str | bytes, int], None] = {}
-        """Partitions whose log could not be opened, by topic name and by topic id."""
+        self._refusals: dict[tuple[str | bytes, int], ErrorCode] = {}
+        """Why partitions have no log, by topic name and by topic id."""
+        self._waiting: dict[TopicPartition, Waiting] = {}
+        self._doomed: dict[TopicPartition, Uuid] = {}
+        """Logs of deleted topics, by their id, that could not be deleted yet."""
+        self._image: ClusterImage | None = None
         self._homes: dict[Partition, Directory] = {}
 
     # hot: produce, fetch
@@ -194,9 +77,8 @@ class ReplicaManager:
             return partition
         if partitions is None and isinstance(topic, bytes):
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
-        if partitions is not None and (topic, index) in self._unserved:
-            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
-        raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        refusal = self._refusals.get((topic, index), ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        raise KafkaError(refusal)
 
     def __iter__(self) -> Iterator[Partition]:
         return iter(self._homes)
@@ -204,6 +86,8 @@ class ReplicaManager:
     # -- following the image
 
     def follow(self, delta: Delta, image: ClusterImage) -> None:
+        is_new = self._image is not None
+        self._image = image
         for topic in delta.topics_deleted:
             self._delete_topic(topic)
         for topic in delta.topics_created:
@@ -216,7 +100,11 @@ class ReplicaManager:
                 continue
             if topic.name not in settings:
                 settings[topic.name] = effective_topic(topic.configs, self._settings)
-            self._create(topic, partition, settings[topic.name])
+            self._create(topic, partition, settings[topic.name], is_new=is_new)
+        for topic, _, partition in delta.partitions_changed:
+            served = self._partitions[topic.id].get(partition.index)
+            if served is not None:
+                served.leader_epoch = partition.leader_epoch
 
     def reconfigure(self, settings: BrokerSettings, image: ClusterImage) -> None:
         """The broker's options changed: the defaults of every topic with them."""
@@ -225,22 +113,48 @@ class ReplicaManager:
             self._configure(topic)
 
     def _create(
-        self, topic: TopicImage, partition: PartitionImage, settings: TopicSettings
+        self,
+        topic: TopicImage,
+        partition: PartitionImage,
+        settings: TopicSettings,
+        *,
+        is_new: bool,
     ) -> None:
         topic_partition = TopicPartition(topic.name, partition.index)
-        directory = self._home_of(topic_partition)
+        waiting = Waiting(topic.id, is_new)
+        if self._is_pending(topic_partition):
+            self._refuse(topic_partition, waiting, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            return
         config = log_config(settings, self._settings)
+        directory = self._home_of(topic_partition, is_new=is_new)
         try:
-            if directory.log_dir.is_offline:
-                raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "its log directory is offline")
+            if directory is None or directory.log_dir.is_offline:
+                raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "a log directory is offline")
             log = directory.log_dir.create(topic_partition, topic.id, config)
         except (KafkaError, OSError) as error:
-            logger.error("%s is not served: %s", topic_partition, error)
-            if isinstance(error, OSError):
+            logger.log(
+                logging.DEBUG if topic_partition in self._waiting else logging.ERROR,
+                "%s is not served: %s",
+                topic_partition,
+                error,
+            )
+            self._refuse(topic_partition, waiting, ErrorCode.KAFKA_STORAGE_ERROR)
+            if not is_shortage(error):
+                del self._waiting[topic_partition]
+            if isinstance(error, OSError) and directory is not None:
                 directory.failed(error)
-            for key in (topic.name, topic.id):
-                self._unserved[key, partition.index] = None
             return
+        self._serve(topic, partition, settings, log, directory)
+
+    def _serve(
+        self,
+        topic: TopicImage,
+        partition: PartitionImage,
+        settings: TopicSettings,
+        log: Log,
+        directory: Directory,
+    ) -> None:
+        config = log_config(settings, self._settings)
         log.config = config
         made = Partition(
             topic.name,
@@ -253,31 +167,109 @@ class ReplicaManager:
         directory.add(made)
         self._homes[made] = directory
         self._partitions[topic.name][partition.index] = made
+        topic_partition = log.topic_partition
+        if self._waiting.pop(topic_partition, None) is not None:
+            for key in (topic.name, topic.id):
+                self._refusals.pop((key, partition.index), None)
+            directory.has_room()
 
-    def _home_of(self, topic_partition: TopicPartition) -> Directory:
-        """Where its log is, or else where a new one goes."""
+    def _refuse(
+        self, topic_partition: TopicPartition, waiting: Waiting, refusal: ErrorCode
+    ) -> None:
+        self._waiting[topic_partition] = waiting
+        for key in (topic_partition.topic, waiting.topic_id):
+            self._refusals[key, topic_partition.partition] = refusal
+
+    def _is_pending(self, topic_partition: TopicPartition) -> bool:
+        """Whether its log, or that of a topic of the same name before it, is to be opened yet,
+        or to be deleted."""
+        return topic_partition in self._doomed or any(
+            topic_partition in each.log_dir.pending
+            for each in self.directories
+            if not each.log_dir.is_offline
+        )
+
+    def _home_of(self, topic_partition: TopicPartition, *, is_new: bool) -> Directory | None:
+        """Where its log is, or else where a new one goes; None where that must not be made."""
         for directory in self.directories:
-            log_dir = directory.log_dir
-            if topic_partition in log_dir.logs or topic_partition in log_dir.offline_logs:
+            if topic_partition in directory.log_dir:
                 return directory
         online = [each for each in self.directories if not each.log_dir.is_offline]
-        return min(online or self.directories, key=len)
+        if not online or (not is_new and len(online) < len(self.directories)):
+            return None
+        return min(online, key=len)
 
     def _delete_topic(self, topic: TopicImage) -> None:
         partitions = self._partitions.pop(topic.id, {})
-        for index in range(len(topic.partitions)):
-            for key in (topic.name, topic.id):
-                self._unserved.pop((key, index), None)
         if self._partitions.get(topic.name) is partitions:
             del self._partitions[topic.name]
+        for index in range(len(topic.partitions)):
+            topic_partition = TopicPartition(topic.name, PartitionIndex(index))
+            for key in (topic.name, topic.id):
+                self._refusals.pop((key, index), None)
+            self._waiting.pop(topic_partition, None)
+            if self._is_pending(topic_partition):
+                self._doomed.setdefault(topic_partition, topic.id)
         for partition in partitions.values():
             directory = self._homes.pop(partition)
             directory.remove(partition)
             partition.close(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-            try:
-                directory.log_dir.delete(partition.log.topic_partition)
-            except OSError as error:
+            self._delete_log(directory, partition.log.topic_partition, topic.id)
+
+    def _delete_log(
+        self, directory: Directory, topic_partition: TopicPartition, topic_id: Uuid
+    ) -> None:
+        try:
+            directory.log_dir.delete(topic_partition)
+        except OSError as error:
+            if is_shortage(error):
+                self._doomed[topic_partition] = topic_id
+            directory.failed(error)
+
+    def read_failed(self, path: str, error: OSError) -> None:
+        """A file of a log directory cannot be read."""
+        for directory in self.directories:
+            if path.startswith(directory.log_dir.path + "/"):
+                directory.failed(error)
+
+    # -- what had to wait
+
+    def opened(self, log_dir: LogDir, opened: Sequence[Opened]) -> None:
+        """These logs of a directory are open now: serve their partitions."""
+        for topic_partition, *_ in opened:
+            self._settle(topic_partition)
+
+    def failed(self, log_dir: LogDir, error: OSError) -> None:
+        """The directory failed while its logs were being opened."""
+        for directory in self.directories:
+            if directory.log_dir is log_dir:
                 directory.go_offline(error)
+        for topic_partition in log_dir.pending:
+            self._settle(topic_partition)
+
+    def _try_again(self, _: Directory) -> None:
+        for topic_partition in [*self._doomed, *self._waiting]:
+            self._settle(topic_partition)
+
+    def _settle(self, topic_partition: TopicPartition) -> None:
+        """Delete its log if that is due, and make the partition that waits for it."""
+        doomed = self._doomed.pop(topic_partition, None)
+        if doomed is not None:
+            if self._is_pending(topic_partition):
+                self._doomed[topic_partition] = doomed
+                return
+            for directory in self.directories:
+                log_dir = directory.log_dir
+                is_here = topic_partition in log_dir and not log_dir.is_offline
+                if is_here and log_dir.topic_ids.get(topic_partition) == doomed:
+                    self._delete_log(directory, topic_partition, doomed)
+        waiting = self._waiting.get(topic_partition)
+        if waiting is None or self._image is None:
+            return
+        topic = self._image.topics_by_id[waiting.topic_id]
+        settings = effective_topic(topic.configs, self._settings)
+        partition = topic.partitions[topic_partition.partition]
+        self._create(topic, partition, settings, is_new=waiting.is_new)
 
     def _configure(self, topic: TopicImage) -> None:
         settings = effective_topic(topic.configs, self._settings)
@@ -337,6 +329,8 @@ class ReplicaManager:
         def done(error: OSError | None) -> None:
             if error is not None:
                 directory.failed(error)
+            else:
+                directory.has_room()
             then(error)
 
         directory.log_dir.write_checkpoints(directory.high_watermarks(), self._world.offload, done)
@@ -349,8 +343,9 @@ class ReplicaManager:
             idle: asyncio.Future[None] = loop.create_future()
             directory.flusher.when_idle(partial(idle.set_result, None))
             await idle
+            is_clean = not directory.flusher.has_given_up
             try:
-                directory.log_dir.close(directory.high_watermarks())
+                directory.log_dir.close(directory.high_watermarks(), is_clean=is_clean)
             except OSError as error:  # the others are left clean all the same
                 logger.error("log directory %s: no clean stop: %s", directory.log_dir.path, error)
 
@@ -359,7 +354,7 @@ def log_config(settings: TopicSettings, broker: BrokerSettings) -> LogConfig:
     """What a topic's logs need of its settings."""
     return LogConfig(
         segment_bytes=settings.segment_bytes,
-        segment_ms=settings.segment_ms,
+        segment_ms=segment_ms,
         segment_jitter_ms=settings.segment_jitter_ms,
         segment_index_bytes=settings.segment_index_bytes,
         index_interval_bytes=settings.index_interval_bytes,

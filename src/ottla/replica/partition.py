@@ -10,10 +10,9 @@ reached ends the search. Waiters for data (parked fetches) are told of every adv
 by themselves.
 """
 
-import logging
 from collections import deque
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.option import LONG_MAX
@@ -24,8 +23,6 @@ from ottla.records.batch import TRANSACTIONAL, BatchHeader, read_header
 from ottla.records.compression import CODEC_NUMBERS
 from ottla.records.validation import BatchRules, check_produced
 from ottla.storage.log import AppendInfo, Log, ReadHint
-
-logger = logging.getLogger(__name__)
 
 HINT_COUNT: Final = 8
 """Sequential readers whose place is remembered, by the offset they will ask for next."""
@@ -56,6 +53,9 @@ class Flushing(Protocol):
 
     def mark_dirty_within(self, log: Log, ms: int) -> None:
         """By then at the latest."""
+
+    def failed(self, error: OSError) -> None:
+        """The disk refused something of it."""
 
 
 class Partition:
@@ -144,7 +144,7 @@ class Partition:
         try:
             info = self.log.append(records, batches, leader_epoch=self.leader_epoch, now_ms=now_ms)
         except OSError as error:
-            logger.warning("%s-%d: append refused: %s", self.topic, self.index, error)
+            self._flushing.failed(error)
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, error.strerror or "") from error
         log = self.log
         settings = self.settings
@@ -166,13 +166,16 @@ class Partition:
     def read(self, offset: int, max_bytes: int, *, at_least_one: bool) -> FileRange | None:
         """Whole batches that a consumer may see from `offset` on; None while there are none."""
         hints = self._hints
-        found = self.log.read(
-            offset,
-            max_bytes,
-            self.high_watermark,
-            at_least_one=at_least_one,
-            hint=hints.get(offset),
-        )
+        try:
+            found = self.log.read(
+                offset,
+                max_bytes,
+                self.high_watermark,
+                at_least_one=at_least_one,
+                hint=hints.get(offset),
+            )
+        except OSError as error:
+            self.read_failed(error)
         if found is None:
             return None
         hint = found.hint
@@ -180,6 +183,11 @@ class Partition:
         if len(hints) > HINT_COUNT:
             del hints[next(iter(hints))]
         return found.range
+
+    def read_failed(self, error: OSError) -> NoReturn:
+        """What was to be read cannot be: KafkaError for who asked."""
+        self._flushing.failed(error)
+        raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, error.strerror or "") from error
 
     def check_leader_epoch(self, epoch: int) -> None:
         """KIP-320: a client that knows another epoch than ours is told so; -1 does not ask."""

@@ -62,6 +62,18 @@ def directory_of(path: str) -> str:
     return above or slash or "."
 
 
+def make_durable_directory(disk: Disk, path: str) -> None:
+    """Make it, and sync the names of all that had to be made."""
+    missing = []
+    while path not in ("", ".", "/") and not disk.is_directory(path):
+        missing.append(path)
+        path = directory_of(path)
+    if missing:
+        disk.make_directory(missing[0])
+    for each in missing:
+        disk.sync_directory(directory_of(each))
+
+
 def lines_text(lines: list[str]) -> bytes:
     return "\n".join([VERSION, str(len(lines)), *lines, ""]).encode()
 

@@ -20,7 +20,7 @@ from contextlib import suppress
 from ottla.base.errors import CorruptionError, ErrorCode, KafkaError, check
 from ottla.base.ids import ZERO_UUID, TopicPartition, Uuid, id_text
 from ottla.base.world import Clock, Disk, Lock, Offload, Rng
-from ottla.storage.checkpoints import directory_of, replace_whole
+from ottla.storage.checkpoints import make_durable_directory, replace_whole
 from ottla.storage.config import LogConfig
 from ottla.storage.directory_checkpoints import DirectoryCheckpoints, Offsets
 from ottla.storage.group_opening import (
@@ -76,6 +76,8 @@ class LogDir:
         self.directory_id = ZERO_UUID
         self.was_clean = False
         self.is_offline = False
+        self.failure: LogDirFailedError | None = None
+        """Why the start did without it."""
         self.sync_failed = False
         """In the life before this start."""
         self.pending: dict[TopicPartition, LogConfig] = {}
@@ -116,7 +118,7 @@ class LogDir:
         self = cls(path, disk, rng, clock)
         try:
             meta = self._read_meta(identity)
-            _make_durable_directory(disk, path)
+            make_durable_directory(disk, path)
             self._lock = disk.lock(f"{path}/{LOCK}")
             if meta is None:
                 meta = MetaProperties(identity, Uuid(rng.randbytes(16)))
@@ -130,10 +132,12 @@ class LogDir:
         return self
 
     @classmethod
-    def offline(cls, path: str, *, disk: Disk, rng: Rng, clock: Clock) -> "LogDir":
+    def offline(
+        cls, path: str, failure: LogDirFailedError, *, disk: Disk, rng: Rng, clock: Clock
+    ) -> "LogDir":
         """One that could not be claimed: listed, and not used."""
         self = cls(path, disk, rng, clock)
-        self.is_offline = True
+        self.is_offline, self.failure = True, failure
         return self
 
     def open_logs(self, config_of: ConfigOf) -> None:
@@ -145,6 +149,7 @@ class LogDir:
             for wanted in self.groups():
                 self.take(opening.open(wanted))
         except OSError as error:
+            self._let_go()
             raise self.fail_opening(error) from error
         self.finish_opening()
 
@@ -158,8 +163,8 @@ class LogDir:
     def fail_opening(self, error: OSError) -> LogDirFailedError:
         """The directory stays, as one that has failed; the error that tells of it."""
         self.go_offline()
-        self._let_go()
-        return _not_usable(self.path, error)
+        self.failure = _not_usable(self.path, error)
+        return self.failure
 
     def groups(self) -> list[Wanted]:
         """What is pending, in pieces for `opening`."""
@@ -391,15 +396,3 @@ class LogDir:
 
 def _not_usable(path: str, error: OSError) -> LogDirFailedError:
     return LogDirFailedError(f"{error.filename or path} cannot be used: {error.strerror}")
-
-
-def _make_durable_directory(disk: Disk, path: str) -> None:
-    """Make it, and sync the names of all that had to be made."""
-    missing = []
-    while path not in ("", ".", "/") and not disk.is_directory(path):
-        missing.append(path)
-        path = directory_of(path)
-    if missing:
-        disk.make_directory(missing[0])
-    for each in missing:
-        disk.sync_directory(directory_of(each))

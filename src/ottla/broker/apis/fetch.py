@@ -12,10 +12,11 @@ Versions. 4 is the floor, 7 sessions, 9 and 12 leader epochs (KIP-320), 11 the c
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 
 from ottla.base.errors import CorruptionError, ErrorCode, KafkaError, check
 from ottla.base.ids import Uuid
-from ottla.base.world import FileRange
+from ottla.base.world import Disk, FileRange
 from ottla.broker.context import RequestContext, Services
 from ottla.protocol.messages.fetch import (
     EpochEndOffset,
@@ -243,18 +244,19 @@ class FetchAttempt(Parked):
         return [r for r in self._ranges if not r.file.is_resident(r.position, r.length)]
 
     def read_ahead(self, cold: list[FileRange], response: FetchResponse) -> None:
-        """Bring what is cold into the page cache on a helper thread, then answer."""
-
-        def read() -> None:
-            for file, position, length in cold:
-                file.read_ahead(position, length)
+        """Bring what is cold into the page cache on a helper thread, then answer. The helper
+        has a descriptor of its own: that of the log may be closed meanwhile."""
+        disk, replicas = self._services.world.disk, self._services.replicas
+        ranges = [(file.path, position, length) for file, position, length in cold]
 
         def done(_: None, error: BaseException | None) -> None:
-            if error is not None:
-                log.error("read ahead: %s", error)
-            self._complete(response)
+            if isinstance(error, OSError):
+                replicas.read_failed(error.filename, error)
+                self._complete(self.run(final=True) or response)
+            else:
+                self._complete(response)
 
-        self._services.world.offload.submit(read, done)
+        self._services.world.offload.submit(partial(_read_ahead, disk, ranges), done)
 
     def _finish(self, response: FetchResponse | None) -> None:
         self._stop_waiting()
@@ -276,6 +278,21 @@ class FetchAttempt(Parked):
         for partition in self._waited_on:
             partition.stop_waiting_for_data(self)
         self._waited_on.clear()
+
+
+def _read_ahead(disk: Disk, ranges: list[tuple[str, int, int]]) -> None:
+    """On a helper thread. An OSError names the file."""
+    for path, position, length in ranges:
+        try:
+            file = disk.open(path, read_only=True)
+        except FileNotFoundError:  # it was deleted meanwhile: what is open is sent all the same
+            continue
+        try:
+            file.read_ahead(position, length)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from error
+        finally:
+            file.close()
 
 
 def divergence(partition: Partition, last_epoch: int, offset: int) -> EpochEndOffset | None:

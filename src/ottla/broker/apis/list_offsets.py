@@ -85,7 +85,7 @@ async def list_offsets(context: RequestContext, request: ListOffsetsRequest) -> 
                 _fill(answer, context, request, topic.name, row)
             except KafkaError as error:
                 answer.error_code = error.code
-            except (CorruptionError, OSError) as error:
+            except CorruptionError as error:
                 log.error("ListOffsets of %s-%d: %s", topic.name, row.partition_index, error)
                 answer.error_code = ErrorCode.KAFKA_STORAGE_ERROR
             answers.append(answer)
@@ -123,7 +123,11 @@ def _fill(
     partition = context.services.replicas.leader_of(topic, row.partition_index)
     partition.check_leader_epoch(row.current_leader_epoch)
     committed = request.isolation_level == READ_COMMITTED
-    answer.timestamp, answer.offset, epoch = _look_up(partition, row.timestamp, committed=committed)
+    try:
+        found = _look_up(partition, row.timestamp, committed=committed)
+    except OSError as error:
+        partition.read_failed(error)
+    answer.timestamp, answer.offset, epoch = found
     if context.api_version >= 4:
         answer.leader_epoch = epoch
 

@@ -1,0 +1,199 @@
+"""A log directory, its flusher, and the partitions in it.
+
+An append marks its log dirty; what became dirty in one turn of the loop is handed to the flusher
+once, at the end of the turn; what nobody waits for (acks=1, and no consumer at the end of the
+log), a few milliseconds later. After a round the high watermarks move, and with them whoever
+waits.
+
+Failures. A shortage (no room, no descriptor: `disk_errors`) is waited out: what needs room is
+refused, reads go on, and what was put off is tried again every second; the log tells of its
+beginning and of its end. Whatever else takes the directory offline, alone, until the next start.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from ottla.base.disk_errors import is_shortage
+from ottla.base.errors import ErrorCode
+from ottla.base.ids import TopicPartition
+from ottla.base.world import World
+from ottla.replica.partition import Partition
+from ottla.storage.flusher import Flusher
+from ottla.storage.log import Log
+from ottla.storage.log_dir import LogDir
+
+logger = logging.getLogger(__name__)
+
+SOON_S: Final = 0.005
+"""How long an append that nobody waits for (acks=1, no consumer) may wait for others."""
+RETRY_S: Final = 1.0
+"""After a shortage."""
+QUIET_S: Final = 10.0
+"""Without one, until it is said to be over."""
+
+
+class Directory:
+    __slots__ = (
+        "_due",
+        "_loop",
+        "_on_room",
+        "_partitions",
+        "_retry_timer",
+        "_short_at",
+        "_soon",
+        "_soon_timer",
+        "flusher",
+        "is_kick_due",
+        "log_dir",
+    )
+
+    def __init__(
+        self,
+        world: World,
+        loop: asyncio.AbstractEventLoop,
+        log_dir: LogDir,
+        on_room: Callable[["Directory"], None] = lambda _: None,
+    ) -> None:
+        """`on_room` is called while a shortage lasts, to try again what there was no room for."""
+        self.log_dir = log_dir
+        self.is_kick_due = False
+        self._loop = loop
+        self._on_room = on_room
+        self._partitions: dict[Log, Partition] = {}
+        self._due: dict[Log, asyncio.TimerHandle] = {}
+        self._soon: dict[Log, None] = {}
+        self._soon_timer: asyncio.TimerHandle | None = None
+        self._retry_timer: asyncio.TimerHandle | None = None
+        self._short_at: float | None = None
+        """When the last shortage of those that are not over yet was met."""
+        self.flusher = Flusher(
+            world.disk,
+            world.offload,
+            world.clock,
+            on_flushed=self._flushed,
+            on_offline=self.go_offline,
+            on_shortage=self.failed,
+        )
+
+    def add(self, partition: Partition) -> None:
+        self._partitions[partition.log] = partition
+
+    def remove(self, partition: Partition) -> None:
+        """No flush of it may begin any more: its files are on their way out."""
+        log = partition.log
+        self._partitions.pop(log, None)
+        self._soon.pop(log, None)
+        timer = self._due.pop(log, None)
+        if timer is not None:
+            timer.cancel()
+        self.flusher.forget(log)
+
+    def __iter__(self) -> Iterator[Partition]:
+        return iter(self._partitions.values())
+
+    def __len__(self) -> int:
+        return len(self._partitions)
+
+    # hot: produce
+    def mark_dirty(self, log: Log) -> None:
+        """The log has more than was flushed: see to it at the end of this turn."""
+        self.flusher.mark_dirty(log)
+        if not self.is_kick_due:
+            self.is_kick_due = True
+            self._loop.call_soon(self._kick)
+
+    # hot: produce
+    def mark_dirty_soon(self, log: Log) -> None:
+        """Nobody waits for it: it goes with the others of the next few milliseconds."""
+        self._soon[log] = None
+        if self._soon_timer is None:
+            self._soon_timer = self._loop.call_later(SOON_S, self._soon_is_now)
+
+    def _soon_is_now(self) -> None:
+        self._soon_timer = None
+        logs, self._soon = self._soon, {}
+        for log in logs:
+            self.flusher.mark_dirty(log)
+        self.flusher.kick()
+
+    def mark_dirty_within(self, log: Log, ms: int) -> None:
+        if log not in self._due:
+            self._due[log] = self._loop.call_later(ms / 1000, self._fall_due, log)
+
+    def _fall_due(self, log: Log) -> None:
+        del self._due[log]
+        self.mark_dirty(log)
+
+    def _kick(self) -> None:
+        self.is_kick_due = False
+        self.flusher.kick()
+
+    def _flushed(self, logs: list[Log]) -> None:
+        self.has_room()
+        for log in logs:
+            partition = self._partitions.get(log)
+            if partition is None:
+                continue
+            try:
+                partition.advance_high_watermark()
+            except Exception:  # who waits on the other partitions is told all the same
+                logger.exception("%s: a waiter failed", log.topic_partition)
+
+    def hurry(self) -> None:
+        """The node stops: what was to be flushed later is flushed now."""
+        if self._soon_timer is not None:
+            self._soon_timer.cancel()
+            self._soon_is_now()
+        if self._retry_timer is not None:
+            self._retry_timer.cancel()
+        for log, timer in self._due.items():
+            timer.cancel()
+            self.flusher.mark_dirty(log)
+        self._due.clear()
+
+    def high_watermarks(self) -> dict[TopicPartition, int]:
+        return {
+            partition.log.topic_partition: partition.high_watermark
+            for partition in self._partitions.values()
+        }
+
+    def failed(self, error: OSError) -> None:
+        """Something could not be done. A shortage is waited out, and what can be put off is
+        tried again. Whatever else takes the directory offline."""
+        if not is_shortage(error):
+            self.go_offline(error)
+            return
+        if self._short_at is None:
+            logger.warning(
+                "log directory %s: %s; what needs it is refused or put off",
+                self.log_dir.path,
+                error,
+            )
+        self._short_at = self._loop.time()
+        if self._retry_timer is None:
+            self._retry_timer = self._loop.call_later(RETRY_S, self._retry)
+
+    def _retry(self) -> None:
+        """Try again what was put off. Where that, too, fails, `failed` is called anew."""
+        self._retry_timer = None
+        if self.log_dir.is_offline:
+            return
+        self.flusher.retry()
+        self._on_room(self)
+
+    def has_room(self) -> None:
+        """Something that needs room was done."""
+        if self._short_at is not None and self._loop.time() > self._short_at + QUIET_S:
+            self._short_at = None
+            logger.warning("log directory %s: there is room again", self.log_dir.path)
+
+    def go_offline(self, error: OSError) -> None:
+        """Its disk failed: nothing in it is served until the next start."""
+        if self.log_dir.is_offline:
+            return
+        logger.error("log directory %s goes offline: %s", self.log_dir.path, error)
+        self.log_dir.go_offline()
+        for partition in self._partitions.values():
+            partition.close(ErrorCode.KAFKA_STORAGE_ERROR)
