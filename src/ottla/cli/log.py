@@ -24,12 +24,12 @@ from typing import Any, Final
 
 from ottla.base.errors import CorruptionError
 from ottla.host.disk import HostDisk
-from ottla.storage.batch_walk import OFFSET_MAX
 from ottla.storage.checkpoints import directory_of
 from ottla.storage.dump import DumpOptions, NotDumpedError, Row, dump
 from ottla.storage.findings import Finding
 from ottla.storage.names import LOCK
 from ottla.storage.repair import RepairOptions, repair
+from ottla.storage.sound import OFFSET_MAX
 from ottla.storage.verify import NotALogDirectoryError, is_partition, verify
 from ottla.storage.verify_log import Tally
 

@@ -4,9 +4,8 @@ Recovery and readers stop at the first batch that is not sound. Who looks for da
 what stands behind it, so this walk goes on: where the length of an unsound batch leads to another
 header, from there; else from the next place at which a batch with a true CRC stands.
 
-What the CRC does not cover is held to its neighbours: base offsets ascend and stay below the next
-segment's, leader epochs do not descend. Which of two neighbours was damaged cannot be told then:
-the second is named.
+What the CRC does not cover is held to its neighbours (`sound.Due`). Which of two neighbours was
+damaged cannot be told then: the second is named.
 
 Memory: a piece of the file at a time, whatever a length field claims.
 """
@@ -18,9 +17,9 @@ from crc32c import crc32c
 
 from ottla.base.world import File
 from ottla.records.batch import CRC_START, HEADER_BYTES, MAGIC, BatchHeader, read_header
+from ottla.storage.sound import OFFSET_MAX, Due
 
 PIECE_BYTES: Final = 1 << 20
-OFFSET_MAX: Final = (1 << 63) - 1
 _MAGIC_AT: Final = 16
 _MAGIC_BYTE: Final = bytes((MAGIC,))
 
@@ -41,7 +40,7 @@ def walk(
 ) -> Iterator[Stretch]:
     """All of a `.log` file of `size` bytes, in stretches that follow each other without a gap.
     Its offsets are at least `base_offset` and below `end_offset`."""
-    position, next_offset, epoch = 0, base_offset, -1
+    position, due = 0, Due(base_offset, end_offset)
     while position < size:
         header = header_at(file, position)
         fault = _frame_fault(header, position, size)
@@ -53,12 +52,11 @@ def walk(
         length = header.size_bytes
         if header.crc != crc_at(file, position, length):
             fault = "CRC"
-            if not _leads_on(file, position + length, size, next_offset):
+            if not _leads_on(file, position + length, size, due.offset):
                 length = find_batch(file, position + 1, size, base_offset, end_offset) - position
         else:
-            fault = _place_fault(header, next_offset, end_offset, epoch)
-            next_offset = header.last_offset + 1
-            epoch = header.partition_leader_epoch
+            fault = due.fault(header)
+            due.follow(header)
         yield Stretch(position, length, header, fault)
         position += length
 
@@ -100,7 +98,7 @@ def _is_sound(file: File, position: int, size: int, base_offset: int, end_offset
     return (
         header is not None
         and not _frame_fault(header, position, size)
-        and not _place_fault(header, base_offset, end_offset, -1)
+        and not Due(base_offset, end_offset).fault(header)
         and header.record_count >= 0
         and header.crc == crc_at(file, position, header.size_bytes)
     )
@@ -115,18 +113,6 @@ def _frame_fault(header: BatchHeader | None, position: int, size: int) -> str:
         return f"length {header.batch_length}"
     if header.size_bytes > size - position:
         return f"a batch of {header.size_bytes} bytes where {size - position} are left"
-    return ""
-
-
-def _place_fault(header: BatchHeader, next_offset: int, end_offset: int, epoch: int) -> str:
-    if header.last_offset_delta < 0:
-        return f"last offset delta {header.last_offset_delta}"
-    if header.base_offset < next_offset:
-        return f"offset {header.base_offset} where {next_offset} was due"
-    if header.last_offset >= end_offset:
-        return f"last offset {header.last_offset} where the next segment starts at {end_offset}"
-    if -1 < header.partition_leader_epoch < epoch:
-        return f"leader epoch {header.partition_leader_epoch} behind epoch {epoch}"
     return ""
 
 

@@ -18,7 +18,7 @@ from ottla.records.batch import HEADER_BYTES, BatchHeader
 from ottla.records.compression import CODEC_NAMES
 from ottla.records.control import read_control_type, read_marker
 from ottla.records.record import Record, iterate_records
-from ottla.storage.batch_walk import OFFSET_MAX, Stretch, walk
+from ottla.storage.batch_walk import Stretch, walk
 from ottla.storage.checkpoints import parse_lines, read_whole
 from ottla.storage.index_walk import walk_index
 from ottla.storage.names import (
@@ -36,6 +36,7 @@ from ottla.storage.names import (
     parse_file,
 )
 from ottla.storage.producer_state import ProducerState
+from ottla.storage.sound import OFFSET_MAX
 from ottla.storage.verify_index import ABORTED_ENTRY, OFFSET_ENTRY, TIME_ENTRY
 
 BATCH_BYTES: Final = 128 << 20

@@ -25,23 +25,13 @@ What compaction and deletion left half done is seen to first (`leftovers`).
 """
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final, NamedTuple
-
-from crc32c import crc32c
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ottla.base.errors import CorruptionError
 from ottla.base.ids import TopicPartition
-from ottla.base.world import Disk, Rng
-from ottla.records.batch import (
-    CRC_START,
-    HEADER_BYTES,
-    LENGTH_OVERHEAD,
-    MAGIC,
-    BatchHeader,
-    read_header,
-)
+from ottla.base.world import Disk, File, Rng
+from ottla.records.batch import BatchHeader
 from ottla.storage import reader
 from ottla.storage.config import LogConfig
 from ottla.storage.leader_epochs import LeaderEpochs, read_leader_epochs
@@ -57,10 +47,9 @@ from ottla.storage.names import (
     parse_file,
 )
 from ottla.storage.segment import Segment
+from ottla.storage.sound import OFFSET_MAX, SCAN_BYTES, Due, sound_batches
 
 logger = logging.getLogger(__name__)
-
-SCAN_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +100,35 @@ def _open(log: Log, opening: Opening) -> None:
     _load_epochs(log, opening)
     _drop_retired(log, opening)
     _drop_empty(log)
+    last = reader.last_header(log.active) if opening.is_clean else None
+    opening = _believed(log, opening, last)
     if not opening.is_clean:
         log.unflushed.add_directory(log.directory)
         _scan_tail(log, opening)
+        last = None
     _drop_spurious(log)
-    _find_end(log, opening)
+    _find_end(log, opening, last or reader.last_header(log.active))
     _mend_indexes(log, present, is_clean=opening.is_clean)
     log.load_producers(opening.now_ms, is_clean=opening.is_clean)
     log.is_settled = opening.is_clean and bool(bases)
+
+
+def _believed(log: Log, opening: Opening, last: BatchHeader | None) -> Opening:
+    """A clean stop leaves the recovery point at the log's end. A log that goes past it was not
+    open at that stop, or one of the two is not what it was: it is read as after any other."""
+    point = opening.recovery_point
+    if not opening.is_clean or not point:
+        return opening
+    end_offset = last.last_offset + 1 if last else log.active.base_offset
+    if end_offset <= point:
+        return opening
+    logger.warning(
+        "%s: the log ends at offset %d, a clean stop left it at %d: it is read whole from there",
+        log.directory,
+        end_offset,
+        point,
+    )
+    return replace(opening, is_clean=False)
 
 
 def _segment(log: Log, base: int, opening: Opening) -> Segment:
@@ -129,10 +139,9 @@ def _segment(log: Log, base: int, opening: Opening) -> Segment:
     return segment
 
 
-def _find_end(log: Log, opening: Opening) -> None:
-    """Set the log's offsets by what its segments hold."""
+def _find_end(log: Log, opening: Opening, last: BatchHeader | None) -> None:
+    """Set the log's offsets by what its segments hold; `last` is the last batch of the active."""
     active = log.active
-    last = reader.last_header(active)
     log.log_end_offset = last.last_offset + 1 if last else active.base_offset
     if log.log_end_offset < opening.recovery_point:
         raise CorruptionError(
@@ -141,13 +150,34 @@ def _find_end(log: Log, opening: Opening) -> None:
             position=active.size_bytes,
         )
     if log.log_end_offset < opening.log_start_offset:
+        if opening.is_clean:
+            raise CorruptionError(
+                f"the log ends at offset {log.log_end_offset}, and is said to start at"
+                f" {opening.log_start_offset}",
+                path=active.path,
+                position=active.size_bytes,
+            )
         _start_anew(log, opening)
         return
     log.log_start_offset = max(opening.log_start_offset, log.segments[0].base_offset)
     log.flushed_end_offset = log.log_end_offset if opening.is_clean else log.log_start_offset
     active.is_sealed = False
+    if opening.is_clean:
+        _compare_start(log)
     log.epochs.truncate_end(log.log_end_offset)
     log.epochs.truncate_start(log.log_start_offset)
+
+
+def _compare_start(log: Log) -> None:
+    """The book of epochs and the checkpoint of log starts have no checksum; they tell the same."""
+    entries = log.epochs.entries
+    if entries and entries[0].start_offset != log.log_start_offset:
+        logger.warning(
+            "%s: the log starts at offset %d, its leader epochs at %d: one of them is wrong",
+            log.directory,
+            log.log_start_offset,
+            entries[0].start_offset,
+        )
 
 
 def _check_not_lost(opening: Opening, directory: str) -> None:
@@ -249,7 +279,9 @@ def _scan_tail(log: Log, opening: Opening) -> None:
         is_flushed = not is_written and log.segments[at].base_offset < opening.recovery_point
         if is_flushed and segment.size_bytes:
             continue
-        end_offset, cut = scan(segment, log.epochs)
+        # One that a failed roll left begins where the one before it was written on.
+        limit = OFFSET_MAX if is_written else log.segments[at].base_offset
+        end_offset, cut = _scan(log, segment, limit, opening.recovery_point)
         if cut is None and not is_last and _has_lost_end(log, segment, end_offset, opening):
             cut = Cut(segment.size_bytes, 0, "its last batches are missing")
         if cut is not None:
@@ -313,59 +345,36 @@ def _cut(log: Log, segment: Segment, end_offset: int, cut: Cut, opening: Opening
     segment.file.truncate(cut.position)
 
 
-def scan(segment: Segment, epochs: LeaderEpochs) -> tuple[int, Cut | None]:
+def _scan(
+    log: Log, segment: Segment, end_offset: int, recovery_point: int
+) -> tuple[int, Cut | None]:
     """Read a segment whole and build its indexes anew: the offset behind its last sound batch,
     and what is wrong behind it."""
     size = segment.size_bytes
     segment.forget()
+    due = Due(segment.base_offset, end_offset)
     next_offset = segment.base_offset
+    if not size:
+        return next_offset, None
     try:
-        for header in _sound_batches(segment, size):
+        for position, header in sound_batches(segment.file, 0, size, due):
+            if header.base_offset > next_offset and not log.config.is_compacted:
+                _meet_gap(segment.file, position, header, next_offset, recovery_point)
             segment.note((header,), header.base_offset)
-            epochs.assign(header.partition_leader_epoch, header.base_offset)
+            log.epochs.assign(header.partition_leader_epoch, header.base_offset)
             next_offset = header.last_offset + 1
     except CorruptionError as error:
         return next_offset, Cut(error.position, error.size_bytes, error.cause)
     return next_offset, None
 
 
-def _sound_batches(segment: Segment, size: int) -> Iterator[BatchHeader]:
-    """The headers of all batches; CorruptionError at the first that is not sound."""
-    position, next_offset = 0, segment.base_offset
-    chunk, chunk_at = memoryview(b""), 0
-    while position < size:
-        at = position - chunk_at
-        if len(chunk) - at < HEADER_BYTES:
-            chunk, chunk_at, at = _read(segment, position, SCAN_BYTES), position, 0
-        cause = "torn header"
-        if len(chunk) - at >= HEADER_BYTES:
-            header = read_header(chunk, at)
-            length = header.batch_length + LENGTH_OVERHEAD
-            if HEADER_BYTES <= length <= size - position and len(chunk) - at < length:
-                chunk, chunk_at, at = _read(segment, position, max(length, SCAN_BYTES)), position, 0
-            cause = _fault(header, chunk[at : at + max(length, 0)], next_offset)
-        if cause:
-            raise CorruptionError(
-                cause, path=segment.path, position=position, size_bytes=size - position
-            )
-        yield header
-        position += length
-        next_offset = header.last_offset + 1
-
-
-def _read(segment: Segment, position: int, length: int) -> memoryview:
-    return memoryview(segment.file.pread(length, position))
-
-
-def _fault(header: BatchHeader, batch: memoryview, next_offset: int) -> str:
-    """What is wrong with a batch; empty where it is sound."""
-    length = header.batch_length + LENGTH_OVERHEAD
-    if length < HEADER_BYTES or len(batch) < length:
-        return "torn batch"
-    if header.magic != MAGIC:
-        return f"magic {header.magic}"
-    if header.crc != crc32c(batch[CRC_START:]):
-        return "CRC"
-    if header.base_offset < next_offset or header.last_offset_delta < 0:
-        return f"offset {header.base_offset} where {next_offset} was due"
-    return ""
+def _meet_gap(
+    file: File, position: int, header: BatchHeader, next_offset: int, recovery_point: int
+) -> None:
+    """Offsets are missing. Compaction may have taken them while the topic had it; but what was
+    written past the recovery point begins there."""
+    cause = f"offset {header.base_offset} where {next_offset} was due"
+    if next_offset <= recovery_point < header.base_offset:
+        size = file.size() - position
+        raise CorruptionError(cause, path=file.path, position=position, size_bytes=size)
+    logger.warning("%s: position %d: %s", file.path, position, cause)

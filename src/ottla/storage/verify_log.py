@@ -23,7 +23,7 @@ from ottla.base.world import Disk, File
 from ottla.records.batch import BatchHeader
 from ottla.records.control import read_marker
 from ottla.records.record import iterate_records
-from ottla.storage.batch_walk import OFFSET_MAX, Stretch, walk
+from ottla.storage.batch_walk import Stretch, walk
 from ottla.storage.checkpoints import directory_of, read_whole
 from ottla.storage.findings import (
     ACCEPT,
@@ -54,6 +54,7 @@ from ottla.storage.names import (
     parse_file,
 )
 from ottla.storage.producer_state import ProducerState
+from ottla.storage.sound import OFFSET_MAX
 from ottla.storage.verify_index import OffsetIndexCheck, TimeIndexCheck, TransactionIndexCheck
 
 BATCH_BYTES: Final = 128 << 20
