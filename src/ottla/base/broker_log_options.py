@@ -27,6 +27,7 @@ from ottla.base.option import (
 
 CLUSTER: Final = Update.CLUSTER_WIDE
 LATER: Final = Effect.LATER
+FLOAT_MAX: Final = 1.7976931348623157e308
 CODECS: Final = ("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer")
 
 
@@ -67,7 +68,6 @@ class BrokerLogSettings:
         at_least(0),
         "Default of delete.retention.ms (ms).",
         update=CLUSTER,
-        effect=LATER,
     )
     log_segment_delete_delay_ms: int = option(
         LONG,
@@ -124,7 +124,6 @@ class BrokerLogSettings:
         at_least(1),
         "Default of max.compaction.lag.ms (ms).",
         update=CLUSTER,
-        effect=LATER,
     )
     message_max_bytes: int = option(
         INT,
@@ -153,7 +152,6 @@ class BrokerLogSettings:
         between(0, 1),
         "Default of min.cleanable.dirty.ratio.",
         update=CLUSTER,
-        effect=LATER,
     )
     log_cleaner_min_compaction_lag_ms: int = option(
         LONG,
@@ -161,7 +159,6 @@ class BrokerLogSettings:
         at_least(0),
         "Default of min.compaction.lag.ms (ms).",
         update=CLUSTER,
-        effect=LATER,
     )
     min_insync_replicas: int = option(
         INT,
@@ -246,6 +243,48 @@ class BrokerLogSettings:
         effect=LATER,
     )
     # Upkeep of the logs of this broker.
+    log_cleaner_backoff_ms: int = option(
+        LONG,
+        15_000,
+        at_least(0),
+        "How long compaction rests when no log is due (ms).",
+        update=CLUSTER,
+    )
+    log_cleaner_dedupe_buffer_size: int = option(
+        LONG,
+        134_217_728,
+        None,
+        "Memory for the keys of a compaction pass, shared among the log directories: 26.7 bytes "
+        "for each key (bytes).",
+        update=CLUSTER,
+    )
+    log_cleaner_enable: bool = option(
+        BOOLEAN, True, None, "Whether topics with cleanup.policy=compact are compacted."
+    )
+    log_cleaner_io_buffer_load_factor: float = option(
+        DOUBLE,
+        0.9,
+        None,
+        "How full the memory of log.cleaner.dedupe.buffer.size may get.",
+        update=CLUSTER,
+    )
+    log_cleaner_io_buffer_size: int = option(
+        INT, 524_288, at_least(0), "Twice what compaction reads at once (bytes).", update=CLUSTER
+    )
+    log_cleaner_io_max_bytes_per_second: float = option(
+        DOUBLE,
+        FLOAT_MAX,
+        None,
+        "What compaction reads and writes in a second, at most (bytes).",
+        update=CLUSTER,
+    )
+    log_cleaner_threads: int = option(
+        INT,
+        1,
+        at_least(0),
+        "Each log directory has one cleaner, whatever is set; with 0 nothing is compacted.",
+        update=CLUSTER,
+    )
     log_retention_check_interval_ms: int = option(
         LONG, 300_000, at_least(1), "How often segments are looked through for old ones (ms)."
     )

@@ -41,8 +41,7 @@ class TopicSettings:
         ("delete",),
         one_of("compact", "delete"),
         "What becomes of old segments: delete drops them by retention.ms and retention.bytes, "
-        "compact keeps the last record of each key; both may be named, and none keeps all. "
-        "Compaction itself is yet to come: until then such a topic keeps everything.",
+        "compact keeps the last record of each key; both may be named, and none keeps all.",
         synonyms=(Synonym("log.cleanup.policy"),),
     )
     compression_gzip_level: int = option(
@@ -79,7 +78,6 @@ class TopicSettings:
         24 * HOUR_MS,
         at_least(0),
         "How long a compacted topic keeps the tombstone of a deleted key (ms).",
-        effect=LATER,
         synonyms=(Synonym("log.cleaner.delete.retention.ms"),),
     )
     file_delete_delay_ms: int = option(
@@ -153,7 +151,6 @@ class TopicSettings:
         LONG_MAX,
         at_least(1),
         "Longest that a record of a compacted topic may wait for compaction (ms).",
-        effect=LATER,
         synonyms=(Synonym("log.cleaner.max.compaction.lag.ms"),),
     )
     max_message_bytes: int = option(
@@ -189,7 +186,6 @@ class TopicSettings:
         0.5,
         between(0, 1),
         "Share of a compacted log that must be uncompacted before it is compacted again.",
-        effect=LATER,
         synonyms=(Synonym("log.cleaner.min.cleanable.ratio"),),
     )
     min_compaction_lag_ms: int = option(
@@ -197,7 +193,6 @@ class TopicSettings:
         0,
         at_least(0),
         "Shortest that a record of a compacted topic stays uncompacted (ms).",
-        effect=LATER,
         synonyms=(Synonym("log.cleaner.min.compaction.lag.ms"),),
     )
     min_insync_replicas: int = option(

@@ -87,7 +87,13 @@ def _segments_from(log: Log, offset: int) -> Sequence[Segment]:
 
 
 def plan_of(
-    log: Log, found: Cleanable, now_ms: int, *, map_bytes: int, load_factor: float
+    log: Log,
+    found: Cleanable,
+    now_ms: int,
+    *,
+    map_bytes: int,
+    load_factor: float,
+    read_bytes: int,
 ) -> tuple[Plan, list[Segment]]:
     """What a pass over the log must know, and the segments that it is to read."""
     segments = [each for each in log.segments if each.base_offset < found.end_offset]
@@ -119,5 +125,6 @@ def plan_of(
         producers=producers,
         map_bytes=map_bytes,
         load_factor=load_factor,
+        read_bytes=read_bytes,
     )
     return plan, segments

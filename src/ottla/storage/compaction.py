@@ -22,12 +22,14 @@ the name `.cleaned`, its indexes are `.swap` (see `replacement`).
 Every batch's CRC is checked before its records are believed. CorruptionError where one is not
 sound, and nothing is dropped then.
 
-Differences from Kafka: a batch that changes is packed with the topic's codec if it names one
-(Kafka: the batch's own), unless that makes it larger; a made segment always has a batch that
-reaches into the last segment it replaces, if only an empty one, so that its place is told by
-itself after a crash; and batches that do not change are copied with the rest, as there.
+Differences from Kafka. A batch that changes is packed with the topic's codec if it names one
+(Kafka: the batch's own), unless that makes it larger. Neighbours are put into one segment as long
+as what the next may add fits behind what came out so far (Kafka: behind what went in), so that
+few segments are nearly empty. A made segment always has a batch that reaches into the last
+segment it replaces, if only an empty one, so that its place is told by itself after a crash.
 """
 
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -104,6 +106,7 @@ class Plan:
     producers: dict[int, LastBatch]
     map_bytes: int
     load_factor: float
+    read_bytes: int
 
 
 class Compaction:
@@ -112,15 +115,20 @@ class Compaction:
         self.plan = plan
         self.next_dirty_offset = plan.first_dirty_offset
         """Known after `survey`: below it all is clean when the pass has ended."""
-        self.groups: list[list[Source]] = []
-        """Known after `survey`: what is to become one segment each."""
+        self.group: list[Source] = []
         self.cleaned: Segment | None = None
-        """What the last `clean` made."""
+        """What the last `clean` made, and what it was made of."""
         self.record_count = self.kept_count = 0
         self._map: OffsetMap
         self._aborted: list[AbortedTransaction] = []
         self._transactions = CleanedTransactions(())
+        self._left: deque[Source] = deque()
         self._work = self._bytes = 0
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something to `clean` yet."""
+        return bool(self._left)
 
     # -- in steps
 
@@ -153,8 +161,9 @@ class Compaction:
             self._map.latest_offset = source.end_offset - 1
         self.next_dirty_offset = self._map.latest_offset + 1
         self._transactions = CleanedTransactions(self._aborted)
-        wanted = [each for each in plan.sources if each.base_offset < self.next_dirty_offset]
-        self.groups = self._grouped(wanted)
+        self._left.extend(
+            each for each in plan.sources if each.base_offset < self.next_dirty_offset
+        )
         yield self._step()
 
     def remove_leftovers(self) -> None:
@@ -203,45 +212,26 @@ class Compaction:
 
     def _batches(self, source: Source) -> Iterator[Batch]:
         path = self._path(source.base_offset, LOG)
-        return sealed_batches(self.disk, path, source.size_bytes)
-
-    def _grouped(self, sources: Sequence[Source]) -> list[list[Source]]:
-        """Neighbours that fit into one segment with their indexes, by Kafka's rule. Empty ones
-        alone are left as they are."""
-        config = self.plan.config
-        groups: list[list[Source]] = []
-        sizes = [0, 0, 0]
-        limits = (config.segment_bytes, config.segment_index_bytes, config.segment_index_bytes)
-        for source in sources:
-            added = [source.size_bytes, *self._index_sizes(source)]
-            grown = [size + more for size, more in zip(sizes, added, strict=True)]
-            fits = all(size <= limit for size, limit in zip(grown, limits, strict=True))
-            if groups and fits and _is_within_delta(groups[-1][0], source):
-                groups[-1].append(source)
-                sizes = grown
-            else:
-                groups.append([source])
-                sizes = added
-        return [group for group in groups if any(each.size_bytes for each in group)]
-
-    def _index_sizes(self, source: Source) -> Iterator[int]:
-        for kind in (OFFSET_INDEX, TIME_INDEX):
-            path = self._path(source.base_offset, kind)
-            yield self.disk.size(path) if self.disk.exists(path) else 0
+        return sealed_batches(self.disk, path, source.size_bytes, self.plan.read_bytes)
 
     # -- what is made
 
-    def clean(self, group: Sequence[Source]) -> Iterator[int]:
-        """Make the segment that takes the place of a group; it is `cleaned` then."""
-        plan, base_offset = self.plan, group[0].base_offset
-        self.cleaned = None
+    def clean(self) -> Iterator[int]:
+        """Make one segment of the next sources; it is `cleaned` then, and they are its `group`.
+        Where those are empty files, they stay as they are, and nothing is made."""
+        plan = self.plan
+        self.cleaned, self.group = None, [self._left.popleft()]
+        base_offset = self.group[0].base_offset
         segment = Segment(
             self.disk, plan.directory, base_offset, plan.config, size_bytes=0, state=CLEANED
         )
         try:
             segment.make()
-            yield from self._fill(segment, group)
-            self._write_aborted(segment, group)
+            yield from self._fill(segment)
+            if not segment.size_bytes:
+                self.disk.remove(segment.path)
+                return
+            self._write_aborted(segment)
             for file in segment.trimmed_files():
                 file.sync()
                 yield self._step()
@@ -252,14 +242,14 @@ class Compaction:
         self.cleaned = segment
         yield self._step()
 
-    def _fill(self, segment: Segment, group: Sequence[Source]) -> Iterator[int]:
+    def _fill(self, segment: Segment) -> Iterator[int]:
         synced_bytes = 0
-        last_base = max(each.base_offset for each in group if each.size_bytes)
-        written_offset = -1
+        written_offset = last_base = -1
         last: BatchHeader | None = None
-        for source in group:
+        source: Source | None = self.group[0]
+        while source is not None:
             for batch in self._batches(source):
-                last = batch.header
+                last, last_base = batch.header, source.base_offset
                 left = yield from self._sift(batch)
                 if left is not None:
                     written_offset = last.last_offset
@@ -269,8 +259,31 @@ class Compaction:
                 if segment.size_bytes - synced_bytes > SYNC_BYTES:
                     segment.file.sync()
                     synced_bytes = segment.size_bytes
+            source = self._next_source(segment)
         if written_offset < last_base and last is not None:
             self._write(segment, sieve.filler_batch(last))
+
+    def _next_source(self, segment: Segment) -> Source | None:
+        """The next one, if what it may add finds room in the segment and in its indexes."""
+        source = self._left[0] if self._left else None
+        if source is None or not _is_within_delta(self.group[0], source):
+            return None
+        config = self.plan.config
+        index_bytes = config.segment_index_bytes
+        sizes = self._index_sizes(source)
+        if segment.size_bytes and (
+            segment.size_bytes + source.size_bytes > config.segment_bytes
+            or segment.index.count * segment.index.entry_bytes + next(sizes) > index_bytes
+            or segment.time_index.count * segment.time_index.entry_bytes + next(sizes) > index_bytes
+        ):
+            return None
+        self.group.append(self._left.popleft())
+        return source
+
+    def _index_sizes(self, source: Source) -> Iterator[int]:
+        for kind in (OFFSET_INDEX, TIME_INDEX):
+            path = self._path(source.base_offset, kind)
+            yield self.disk.size(path) if self.disk.exists(path) else 0
 
     def _write(self, segment: Segment, batch: Bytes) -> None:
         if segment.size_bytes + len(batch) > POSITION_MAX:
@@ -279,10 +292,10 @@ class Compaction:
         segment.append(memoryview(batch), (header,), header.base_offset)
         self._bytes += len(batch)
 
-    def _write_aborted(self, segment: Segment, group: Sequence[Source]) -> None:
+    def _write_aborted(self, segment: Segment) -> None:
         """Its transaction index: an empty one too, where one of the same name has to go."""
         kept = self._transactions.take_kept()
-        if kept or self.disk.exists(self._path(group[0].base_offset, TRANSACTION_INDEX)):
+        if kept or self.disk.exists(self._path(segment.base_offset, TRANSACTION_INDEX)):
             file = segment.transaction_index.open()
             file.pwrite(pack_entries(kept), 0)
             file.sync()

@@ -14,7 +14,7 @@ from ottla.records.batch import HEADER_BYTES, MAGIC, BatchHeader, batch_crc, rea
 from ottla.records.compression import decompress
 from ottla.records.sieve import RawRecord, raw_records
 
-READ_BYTES: Final = 1 << 18
+READ_BYTES_MIN: Final = 1 << 12
 
 
 class Batch(NamedTuple):
@@ -24,8 +24,10 @@ class Batch(NamedTuple):
     view: memoryview
 
 
-def sealed_batches(disk: Disk, path: str, size_bytes: int) -> Iterator[Batch]:
-    """All batches of the `.log` file at `path`, which holds so many bytes of them."""
+def sealed_batches(disk: Disk, path: str, size_bytes: int, read_bytes: int) -> Iterator[Batch]:
+    """All batches of the `.log` file at `path`, which holds so many bytes of them; `read_bytes`
+    are read at once."""
+    read_bytes = max(read_bytes, READ_BYTES_MIN)
     file = disk.open(path, read_only=True)
     try:
         position, next_offset = 0, 0
@@ -34,7 +36,7 @@ def sealed_batches(disk: Disk, path: str, size_bytes: int) -> Iterator[Batch]:
             at, left = position - chunk_at, size_bytes - position
             wanted = _batch_bytes(chunk, at)
             if len(chunk) - at < wanted <= left:
-                chunk, chunk_at, at = file.pread(min(READ_BYTES, left), position), position, 0
+                chunk, chunk_at, at = file.pread(min(read_bytes, left), position), position, 0
                 wanted = _batch_bytes(chunk, 0)
                 if len(chunk) < wanted <= left:
                     chunk = file.pread(wanted, position)
