@@ -52,6 +52,8 @@ APIS: Final[dict[int, Api]] = {
     ApiKey.OFFSET_DELETE: Api(0, 0, flexible=NEVER_FLEXIBLE),
     ApiKey.DESCRIBE_CLUSTER: Api(0, 2, flexible=0),
     ApiKey.DESCRIBE_PRODUCERS: Api(0, 0, flexible=0),
+    ApiKey.CONSUMER_GROUP_HEARTBEAT: Api(0, 1, flexible=0),
+    ApiKey.CONSUMER_GROUP_DESCRIBE: Api(0, 1, flexible=0),
     ApiKey.LIST_CONFIG_RESOURCES: Api(0, 1, flexible=0),
     ApiKey.DESCRIBE_TOPIC_PARTITIONS: Api(0, 0, flexible=0),
 }
