@@ -24,7 +24,6 @@ _THREADS: Final = "a node has one reactor and its own helper threads"
 _PURGATORY: Final = "parked requests are purged as they complete"
 _METRICS: Final = "metrics of the JVM"
 _ZOOKEEPER: Final = "there is no ZooKeeper, nor the message formats of its time"
-_CLEANER: Final = "compaction is yet to come"
 _REPLICATION: Final = "replication is yet to come"
 _GROUPS: Final = "groups and transactions are yet to come"
 _TIERED: Final = "tiered storage is yet to come"
@@ -61,7 +60,6 @@ NO_EFFECT: Final[Mapping[str, str]] = {
     "metrics.": _METRICS,
     "kafka.metrics.": _METRICS,
     "telemetry.": _METRICS,
-    "log.cleaner.": _CLEANER,
     "auto.leader.rebalance.enable": _REPLICATION,
     "leader.": _REPLICATION,
     "follower.": _REPLICATION,

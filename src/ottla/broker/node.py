@@ -40,6 +40,7 @@ from ottla.metadata.image import ClusterImage
 from ottla.metadata.store import Store, StoreError
 from ottla.protocol.api_key import ApiKey
 from ottla.protocol.framing import compile_ahead
+from ottla.replica.cleaner import Cleaners
 from ottla.replica.fetch_session import FetchSessions
 from ottla.replica.loading import Loading, survey
 from ottla.replica.manager import ReplicaManager, log_config
@@ -204,6 +205,15 @@ class Node:
         )
         metadata.subscribe(replicas.follow)
         metadata.subscribe(self._configured)
+        if broker.log_cleaner_enable and broker.log_cleaner_threads:
+            cleaners = Cleaners(
+                world,
+                replicas,
+                settings=lambda: self.services.settings,
+                on_failure=self._on_failure,
+            )
+            cleaners.start()
+            taken.push_async_callback(cleaners.close)
         self._every(broker.log_retention_check_interval_ms, replicas.clean_up)
         self._every(broker.log_flush_offset_checkpoint_interval_ms, replicas.write_checkpoints)
         compile_ahead(HOT)

@@ -352,6 +352,11 @@ class ReplicaManager:
 
 def log_config(settings: TopicSettings, broker: BrokerSettings) -> LogConfig:
     """What a topic's logs need of its settings."""
+    is_compacted = "compact" in settings.cleanup_policy
+    segment_ms = settings.segment_ms
+    if is_compacted:  # what is not rolled cannot be compacted
+        segment_ms = min(segment_ms, settings.max_compaction_lag_ms)
+    rules = batch_rules(settings)
     return LogConfig(
         segment_bytes=settings.segment_bytes,
         segment_ms=segment_ms,
@@ -365,4 +370,11 @@ def log_config(settings: TopicSettings, broker: BrokerSettings) -> LogConfig:
         flush_ms=settings.flush_ms,
         producer_id_expiration_ms=broker.producer_id_expiration_ms,
         is_deleted_by_retention="delete" in settings.cleanup_policy,
+        is_compacted=is_compacted,
+        min_cleanable_dirty_ratio=settings.min_cleanable_dirty_ratio,
+        min_compaction_lag_ms=settings.min_compaction_lag_ms,
+        max_compaction_lag_ms=settings.max_compaction_lag_ms,
+        delete_retention_ms=settings.delete_retention_ms,
+        codec=rules.codec,
+        codec_level=rules.level,
     )
