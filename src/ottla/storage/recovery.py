@@ -143,7 +143,8 @@ def _find_end(log: Log, opening: Opening, last: BatchHeader | None) -> None:
     """Set the log's offsets by what its segments hold; `last` is the last batch of the active."""
     active = log.active
     log.log_end_offset = last.last_offset + 1 if last else active.base_offset
-    if log.log_end_offset < opening.recovery_point:
+    # What lies below the log start may be gone, and the names of new segments with it.
+    if max(log.log_end_offset, opening.log_start_offset) < opening.recovery_point:
         raise CorruptionError(
             f"the log ends at offset {log.log_end_offset}, {opening.recovery_point} was flushed",
             path=active.path,
