@@ -116,6 +116,9 @@ def compare_default(ours: Field, theirs: dict[str, Any], where: str) -> None:
     """Ours may have None where Kafka says nothing and null is allowed, or the field is a tagged
     struct."""
     default, kind = theirs.get("default"), theirs["type"]
+    if ours.nested and not ours.is_array and not ours.nullable and ours.tag is None:
+        assert default is None and ours.is_required, where
+        return
     if default is None:
         if ours.nullable or (ours.nested and ours.tag is not None and not ours.is_array):
             assert ours.is_required or ours.missing() is None, where

@@ -35,8 +35,8 @@ class Member(Struct):
     client_host: str = field()
     subscribed_topic_names: list[str] = field()
     subscribed_topic_regex: str | None = field(nullable="0+", default=None)
-    assignment: Assignment = field(default_factory=Assignment)
-    target_assignment: Assignment = field(default_factory=Assignment)
+    assignment: Assignment = field()
+    target_assignment: Assignment = field()
     member_type: int = field(int8, versions="1+", default=-1, ignorable=True)
 
 
