@@ -4,12 +4,11 @@ A key belongs to the partition `abs(hashCode) mod partitions`, with Java's hash 
 every Kafka broker and tool agrees on it. The count of partitions is the one that the topic had
 when it was first seen: more of them would move every key, and take effect at the next start.
 
-`follow` is told of every change of the image, behind the replica manager: shards come with the
-topic's partitions and go with them.
+`follow` is told of every change of the image, behind the replica manager: shards go with the
+topic. They come when their partition is there, at the latest when somebody asks for one.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from struct import Struct
 from typing import Any, Final, Generic, TypeVar
@@ -17,14 +16,14 @@ from typing import Any, Final, Generic, TypeVar
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.world import World
 from ottla.coordinator.pending import Pending
-from ottla.coordinator.shard import Host, Machine, Operation, Shard
+from ottla.coordinator.shard import Host, Machine, Operation, Shard, State
 from ottla.metadata.delta import Delta
 from ottla.metadata.image import ClusterImage
 from ottla.replica.manager import ReplicaManager
 
-logger = logging.getLogger(__name__)
-
 M = TypeVar("M", bound=Machine[Any])
+_NOT_YET: Final = {ErrorCode.NOT_LEADER_OR_FOLLOWER: ErrorCode.COORDINATOR_LOAD_IN_PROGRESS}
+"""Of a partition whose log is being opened."""
 _UNIT: Final = Struct(">H")
 
 
@@ -52,40 +51,43 @@ class CoordinatorRuntime(Generic[M]):
         if any(topic.name == self.topic for topic in delta.topics_deleted):
             self.close()
         topic = image.topics.get(self.topic)
-        if topic is None:
-            return
-        self._partition_count = self._partition_count or len(topic.partitions)
-        for change in delta.partitions_added:
-            if change.topic.name == self.topic and change.new.index < self._partition_count:
-                self._open(change.new.index)
+        if topic is not None and not self._partition_count:
+            self._partition_count = len(topic.partitions)
+            for index in range(self._partition_count):
+                self._find(index)
 
-    def _open(self, index: int) -> None:
+    def _find(self, index: int) -> Shard[M] | ErrorCode:
+        """The shard of a partition, or why there is none. The log of a partition may be opened
+        long after the start, and a directory may fail: so this is asked each time."""
+        shard = self._shards.get(index)
+        if shard is not None and shard.state is not State.CLOSED:
+            return shard
         try:
             partition = self._replicas.leader_of(self.topic, index)
         except KafkaError as error:
-            if error.code != ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
-                logger.error("%s-%d has no coordinator: %s", self.topic, index, error)
-            return
-        self._shards[index] = Shard(
-            self._world, self._loop, partition, self._make_machine, self._commit_timeout_ms
-        )
+            return _NOT_YET.get(error.code, ErrorCode.NOT_COORDINATOR)
+        if shard is None or shard.partition is not partition:
+            shard = self._shards[index] = Shard(
+                self._world, self._loop, partition, self._make_machine, self._commit_timeout_ms
+            )
+        return shard
 
     def shard_of(self, key: str) -> int:
         """The partition that `key` belongs to; -1 while there is no topic."""
         return partition_of(key, self._partition_count) if self._partition_count else -1
 
     @property
-    def shards(self) -> dict[int, Shard[M]]:
-        """Those of this node, by partition."""
-        return self._shards
+    def indexes(self) -> range:
+        """The partitions of the topic."""
+        return range(self._partition_count)
 
     def perform(self, index: int, operation: Operation[M], pending: Pending | None = None) -> None:
         """Run an operation on a shard; `pending` is told where it is not this node's."""
-        shard = self._shards.get(index)
-        if shard is not None:
+        shard = self._find(index) if index >= 0 else ErrorCode.NOT_COORDINATOR
+        if not isinstance(shard, ErrorCode):
             shard.perform(operation, pending)
         elif pending is not None:
-            pending.fail(ErrorCode.NOT_COORDINATOR)
+            pending.fail(shard)
 
     async def ask(self, index: int, operation: Operation[M]) -> Any:
         """The response of an operation; KafkaError where there is none."""

@@ -59,7 +59,7 @@ class GroupCoordinator:
         self._runtime.follow(delta, image)
         gone = [topic.name for topic in delta.topics_deleted if topic.name != CONSUMER_OFFSETS]
         if gone:
-            for index in list(self._runtime.shards):
+            for index in self._runtime.indexes:
                 self._runtime.perform(
                     index, lambda machine, now_ms: machine.forget_topics(gone, now_ms)
                 )
@@ -108,7 +108,7 @@ class GroupCoordinator:
     async def ask_all(self, operation: GroupOperation) -> list[Any]:
         """The response of each shard of this node; KafkaError while one of them loads."""
         answers = []
-        for index in list(self._runtime.shards):
+        for index in self._runtime.indexes:
             try:
                 answers.append(await self._runtime.ask(index, operation))
             except KafkaError as error:
