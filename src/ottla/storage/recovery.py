@@ -326,7 +326,7 @@ def _write_again(segment: Segment) -> None:
 def _cut(log: Log, segment: Segment, end_offset: int, cut: Cut, opening: Opening) -> None:
     later = [each for each in log.segments if each.base_offset > segment.base_offset]
     lost_bytes = cut.size_bytes + sum(each.size_bytes for each in later)
-    if end_offset < opening.recovery_point:
+    if max(end_offset, opening.log_start_offset) < opening.recovery_point:
         raise CorruptionError(
             f"{cut.cause}, below offset {opening.recovery_point} that was flushed",
             path=segment.path,
