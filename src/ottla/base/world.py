@@ -108,6 +108,9 @@ class Disk(Protocol):
         """Make all of the file's file system durable in one call (Linux syncfs). Blocks;
         OSError(ENOSYS) where that cannot be had or does not report errors."""
 
+    def open_files_max(self) -> int:
+        """How many descriptors, of sockets too, may be open at once."""
+
     def usage(self, path: str) -> tuple[int, int]:
         """(total, usable) bytes of the file system that holds `path`."""
 

@@ -240,7 +240,7 @@ class Node:
             if len(self.settings.broker.log_dirs) == 1:
                 raise
             log.error("%s: its partitions are not served", error)
-            return LogDir.offline(path, error, disk=world.disk, rng=world.rng, clock=world.clock)
+            return LogDir(path, world.disk, world.rng, world.clock).shut(error)
         self._taken.callback(log_dir.close, is_clean=False)
         return log_dir
 

@@ -12,12 +12,14 @@ import errno
 import fcntl
 import mmap
 import os
+import resource
 
 from ottla.base.disk_errors import sync_error
 from ottla.base.world import Bytes, File
 from ottla.host import syscalls
 
 _READ_AHEAD_BYTES = 256 * 1024
+_OPEN_FILES_MAX = 1 << 20
 
 
 class HostFile:
@@ -151,6 +153,10 @@ class HostDisk:
             syscalls.sync_file_system(file.fileno())
         except OSError as error:
             raise sync_error(error) from error
+
+    def open_files_max(self) -> int:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return min(soft, _OPEN_FILES_MAX) if soft != resource.RLIM_INFINITY else _OPEN_FILES_MAX
 
     def usage(self, path: str) -> tuple[int, int]:
         found = os.statvfs(path)

@@ -90,6 +90,9 @@ class Directory:
             timer.cancel()
         self.flusher.forget(log)
 
+    def has(self, log: Log) -> bool:
+        return log in self._partitions
+
     def __iter__(self) -> Iterator[Partition]:
         return iter(self._partitions.values())
 

@@ -29,6 +29,7 @@ from ottla.storage.config import LogConfig
 from ottla.storage.group_opening import Opened
 from ottla.storage.log import Log
 from ottla.storage.log_dir import LogDir
+from ottla.storage.open_segments import OpenSegments, capacity_for
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,9 @@ class ReplicaManager:
         self.directories = [
             Directory(world, loop, log_dir, self._try_again) for log_dir in log_dirs
         ]
+        shelf = OpenSegments(capacity_for(world.disk.open_files_max()), self._hurry)
+        for log_dir in log_dirs:
+            log_dir.shelf = shelf
         self._partitions: dict[str | bytes, dict[int, Partition]] = {}
         """By topic name and, the same object, by topic id."""
         self._refusals: dict[tuple[str | bytes, int], ErrorCode] = {}
@@ -82,6 +86,12 @@ class ReplicaManager:
 
     def __iter__(self) -> Iterator[Partition]:
         return iter(self._homes)
+
+    def _hurry(self, log: object) -> None:
+        """Its descriptors are wanted."""
+        for directory in self.directories:
+            if isinstance(log, Log) and directory.has(log):
+                directory.mark_dirty(log)
 
     # -- following the image
 

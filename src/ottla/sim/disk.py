@@ -7,6 +7,7 @@ which never fails: the next node gets a new SimDisk over the same drive.
 
 import errno
 import random
+from typing import Final
 
 from ottla.base.disk_errors import sync_error
 from ottla.base.errors import check
@@ -15,6 +16,9 @@ from ottla.sim.content import Content
 from ottla.sim.drive import SIZE_BYTES, Directory, Drive, os_error
 from ottla.sim.faults import Fault, Faults, Operation
 from ottla.sim.trace import Trace
+
+OPEN_FILES_MAX: Final = 24
+"""So few that a node with a handful of partitions closes and opens files all the time."""
 
 
 class SimDisk:
@@ -101,6 +105,9 @@ class SimDisk:
         check(isinstance(file, SimFile), "a file of another world")
         self._begin("sync_file_system", "/")
         self.drive.sync_all()
+
+    def open_files_max(self) -> int:
+        return OPEN_FILES_MAX
 
     def usage(self, path: str) -> tuple[int, int]:
         self._alive(path)

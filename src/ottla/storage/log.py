@@ -27,6 +27,7 @@ from ottla.storage import reader, retention, times
 from ottla.storage.config import LogConfig
 from ottla.storage.leader_epochs import EpochStart, LeaderEpochs
 from ottla.storage.names import DELETED
+from ottla.storage.open_segments import OpenSegments
 from ottla.storage.producer_state import Producer, ProducerBatch, ProducerState
 from ottla.storage.segment import Segment
 from ottla.storage.snapshots import Snapshots
@@ -84,6 +85,7 @@ class Log:
         "producer_state",
         "rng",
         "segments",
+        "shelf",
         "topic_partition",
         "unflushed",
     )
@@ -118,6 +120,8 @@ class Log:
         self.cleaner_offset: int | None = None
         """Below it all is compacted; None where nothing is."""
         self.unflushed = Unflushed()
+        self.shelf: OpenSegments | None = None
+        """Who keeps count of descriptors, where somebody does."""
         self._snapshots = Snapshots(disk, directory)
         self._leaving: list[tuple[int, Segment]] = []
         # (end offset, segment, position) that was flushed last: mostly the high watermark.
@@ -295,7 +299,16 @@ class Log:
         segment.close()
         segment.remove("")
 
+    def opened(self, segment: Segment) -> None:
+        if self.shelf is not None:
+            self.shelf.opened(segment, self)
+
+    def closed(self, segment: Segment) -> None:
+        if self.shelf is not None:
+            self.shelf.closed(segment)
+
     def _add_segment(self, segment: Segment) -> None:
+        segment.log = self
         self.segments.append(segment)
         self._bases.append(segment.base_offset)
 
@@ -340,7 +353,7 @@ class Log:
         if length <= 0:
             return None
         return LogRead(
-            FileRange(segment.file, position, length),
+            FileRange(segment.reader(), position, length),
             ReadHint(self.generation, next_offset, segment, position + length),
         )
 
@@ -436,6 +449,7 @@ class Log:
 
     def _drop_segment(self, segment: Segment, now_ms: int) -> None:
         segment.rename(DELETED)
+        segment.leave()
         self._leaving.append((now_ms + self.config.file_delete_delay_ms, segment))
         at = bisect_right(self._bases, segment.base_offset) - 1
         del self.segments[at], self._bases[at]
@@ -451,6 +465,9 @@ class Log:
         self._bases[at : at + len(gone)] = [segment.base_offset]
         due_ms = now_ms + self.config.file_delete_delay_ms
         self._leaving += [(due_ms, each) for each in gone]
+        for each in gone:
+            each.leave()
+        segment.log = self
         self._end_mark = (-1, None, 0)
         self.generation += 1
 
@@ -532,6 +549,8 @@ class Log:
 
     def begin_flush(self) -> FlushWork:
         """What must be synced for all that is here now. `finish_flush` follows, once."""
+        for segment in (*self.unflushed.rolled, self.active):
+            segment.is_written = True  # its descriptor stays until then
         work = self.unflushed.take(
             self.active, self.epochs, self.log_end_offset, is_settled=self.is_settled
         )
@@ -543,7 +562,10 @@ class Log:
         self.is_flushing = False
         for segment in work.rolled:
             segment.is_sealed = True
+            segment.is_written = False
             segment.close_indexes()
+        if work.active.size_bytes == work.position:
+            work.active.is_written = False
         if work.end_offset > self.flushed_end_offset:
             self.flushed_end_offset = work.end_offset
             self._end_mark = (work.end_offset, work.active, work.position)

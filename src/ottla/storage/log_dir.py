@@ -52,6 +52,7 @@ from ottla.storage.names import (
     parse_partition_directory,
     partition_directory,
 )
+from ottla.storage.open_segments import OpenSegments
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class LogDir:
         """Of the logs here, offline ones too; one that a crash left without its id is missing."""
         self.offline_logs: dict[TopicPartition, CorruptionError] = {}
         self.unowned: dict[TopicPartition, None] = {}
+        self.shelf: OpenSegments | None = None
         self._checkpoints = DirectoryCheckpoints(disk, path, self._offsets)
         self._leaving = LeavingLogs(disk, path, clock)
         self._lock: Lock | None = None
@@ -131,12 +133,8 @@ class LogDir:
         self.directory_id = meta.directory_id
         return self
 
-    @classmethod
-    def offline(
-        cls, path: str, failure: LogDirFailedError, *, disk: Disk, rng: Rng, clock: Clock
-    ) -> "LogDir":
+    def shut(self, failure: LogDirFailedError) -> "LogDir":
         """One that could not be claimed: listed, and not used."""
-        self = cls(path, disk, rng, clock)
         self.is_offline, self.failure = True, failure
         return self
 
@@ -187,6 +185,7 @@ class LogDir:
             if topic_id is not None:
                 self.topic_ids[topic_partition] = topic_id
             if log is not None:
+                log.shelf = self.shelf
                 log.cleaner_offset = self._checkpoints.cleaner_offsets.get(topic_partition)
                 self.logs[topic_partition] = log
             elif damage is not None:
@@ -290,6 +289,7 @@ class LogDir:
             log = self._make(topic_partition, topic_id, config)
         elif found is None:
             log.name_topic(topic_id_text(topic_id))
+        log.shelf = self.shelf
         self.logs[topic_partition] = log
         self.topic_ids[topic_partition] = topic_id
         return log

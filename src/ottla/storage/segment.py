@@ -10,13 +10,14 @@ Descriptors are opened when first used: an idle segment holds none but what read
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 from ottla.base.errors import CorruptionError
 from ottla.base.world import Disk, File
 from ottla.records.batch import HEADER_BYTES, LENGTH_OVERHEAD, MAGIC, BatchHeader, read_header
 from ottla.storage.config import LogConfig
 from ottla.storage.index_file import IndexFile
+from ottla.storage.log_file import LogFile
 from ottla.storage.names import (
     LOG,
     OFFSET_INDEX,
@@ -37,6 +38,11 @@ KINDS: Final = (LOG, OFFSET_INDEX, TIME_INDEX, TRANSACTION_INDEX)
 INDEX_KINDS: Final = (TRANSACTION_INDEX, OFFSET_INDEX, TIME_INDEX)
 
 
+class Owner(Protocol):
+    def opened(self, segment: "Segment") -> None: ...
+    def closed(self, segment: "Segment") -> None: ...
+
+
 class Segment:
     __slots__ = (
         "_file",
@@ -50,8 +56,12 @@ class Segment:
         "disk",
         "index",
         "index_interval_bytes",
+        "is_gone",
         "is_sealed",
+        "is_used",
+        "is_written",
         "jitter_ms",
+        "log",
         "size_bytes",
         "state",
         "stem",
@@ -81,6 +91,14 @@ class Segment:
         self.jitter_ms = 0
         self.is_sealed = False
         """Rolled, flushed, its index files closed."""
+        self.is_written = False
+        """It has, or may have, bytes that no flush covered, or one is under way."""
+        self.is_used = False
+        """Since `OpenSegments` looked last."""
+        self.is_gone = False
+        """It left its log."""
+        self.log: Owner | None = None
+        """Who keeps count of the descriptors."""
         self._file: File | None = None
         # What an existing segment holds is looked up when it is first asked for.
         known = _UNKNOWN if size_bytes else -1
@@ -108,16 +126,39 @@ class Segment:
 
     @property
     def file(self) -> File:
+        self.is_used = True
         return self._file or self.open()
 
     @property
     def made_file(self) -> File:
         """The file, made while nothing was written to it."""
+        self.is_used = True
         return self._file or self.open(create=not self.size_bytes)
 
+    @property
+    def is_open(self) -> bool:
+        return self._file is not None
+
     def open(self, *, create: bool = False) -> File:
-        self._file = self.disk.open(self.path, create=create)
-        return self._file
+        self._file = file = self.disk.open(self.path, create=create)
+        if self.log is not None and not self.is_gone:
+            self.log.opened(self)
+        return file
+
+    def reader(self) -> LogFile:
+        """Its file for a reply. That it can be opened is found out here."""
+        # hot: fetch
+        self.is_used = True
+        if self._file is None:
+            self.open()
+        return LogFile(self)
+
+    def leave(self) -> None:
+        """It is no part of its log any more. Its descriptor, if it has one, stays until `close`:
+        its name may be another's soon."""
+        self.is_gone = True
+        if self.log is not None:
+            self.log.closed(self)
 
     def make(self) -> None:
         """An empty file for it, whatever a roll that failed left under that name."""
@@ -188,6 +229,7 @@ class Segment:
     def append(self, data: memoryview, batches: Sequence[BatchHeader], first_offset: int) -> None:
         """# hot: produce. Write these batches, whose first record gets `first_offset`."""
         timestamp, timestamp_offset = self._max_timestamp, self._max_timestamp_offset
+        self.is_written = True
         try:
             self.made_file.pwrite(data, self.size_bytes)
             self.note(batches, first_offset)
@@ -235,6 +277,7 @@ class Segment:
         self.index.truncate_to(offset)
         self.time_index.truncate_to(offset)
         self.transaction_index.truncate_to(offset)
+        self.is_written = True
         self.file.truncate(position)
         self.size_bytes = position
         self.bytes_since_entry = 0
@@ -296,6 +339,8 @@ class Segment:
         if self._file is not None:
             self._file.close()
             self._file = None
+        if self.log is not None:
+            self.log.closed(self)
 
     def move(self, directory: str) -> None:
         """Its files stand in another directory now; those that are open stay so."""

@@ -16,7 +16,7 @@ from functools import partial
 
 from ottla.base.errors import CorruptionError, ErrorCode, KafkaError, check
 from ottla.base.ids import Uuid
-from ottla.base.world import Disk, FileRange
+from ottla.base.world import FileRange
 from ottla.broker.context import RequestContext, Services
 from ottla.protocol.messages.fetch import (
     EpochEndOffset,
@@ -241,13 +241,11 @@ class FetchAttempt(Parked):
         self._stop_waiting()
 
     def cold_ranges(self) -> list[FileRange]:
-        return [r for r in self._ranges if not r.file.is_resident(r.position, r.length)]
+        return [each for each in self._ranges if not _is_resident(each)]
 
     def read_ahead(self, cold: list[FileRange], response: FetchResponse) -> None:
-        """Bring what is cold into the page cache on a helper thread, then answer. The helper
-        has a descriptor of its own: that of the log may be closed meanwhile."""
-        disk, replicas = self._services.world.disk, self._services.replicas
-        ranges = [(file.path, position, length) for file, position, length in cold]
+        """Bring what is cold into the page cache on a helper thread, then answer."""
+        replicas = self._services.replicas
 
         def done(_: None, error: BaseException | None) -> None:
             if isinstance(error, OSError):
@@ -256,7 +254,7 @@ class FetchAttempt(Parked):
             else:
                 self._complete(response)
 
-        self._services.world.offload.submit(partial(_read_ahead, disk, ranges), done)
+        self._services.world.offload.submit(partial(_read_ahead, cold), done)
 
     def _finish(self, response: FetchResponse | None) -> None:
         self._stop_waiting()
@@ -280,19 +278,17 @@ class FetchAttempt(Parked):
         self._waited_on.clear()
 
 
-def _read_ahead(disk: Disk, ranges: list[tuple[str, int, int]]) -> None:
-    """On a helper thread. An OSError names the file."""
-    for path, position, length in ranges:
-        try:
-            file = disk.open(path, read_only=True)
-        except FileNotFoundError:  # it was deleted meanwhile: what is open is sent all the same
-            continue
-        try:
-            file.read_ahead(position, length)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from error
-        finally:
-            file.close()
+def _is_resident(part: FileRange) -> bool:
+    try:
+        return part.file.is_resident(part.position, part.length)
+    except OSError:  # reading ahead meets it again
+        return False
+
+
+def _read_ahead(ranges: list[FileRange]) -> None:
+    """On a helper thread."""
+    for file, position, length in ranges:
+        file.read_ahead(position, length)
 
 
 def divergence(partition: Partition, last_epoch: int, offset: int) -> EpochEndOffset | None:

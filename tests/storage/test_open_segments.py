@@ -1,0 +1,118 @@
+"""How many segments hold descriptors, and which."""
+
+import pytest
+
+from ottla.storage.log import Log
+from ottla.storage.open_segments import OpenSegments, capacity_for
+
+from .makers import append, batch_of, make_log, read_all
+from .memory_disk import MemoryDisk
+
+
+def flush(log: Log) -> None:
+    log.finish_flush(log.begin_flush())
+
+
+def logs_on(disk: MemoryDisk, shelf: OpenSegments, count: int) -> list[Log]:
+    logs = [make_log(disk, directory=f"data/orders-{number}") for number in range(count)]
+    for log in logs:
+        log.shelf = shelf
+    return logs
+
+
+def test_what_is_flushed_and_unused_is_closed_and_opened_again(disk: MemoryDisk) -> None:
+    shelf = OpenSegments(3)
+    logs = logs_on(disk, shelf, 10)
+    batches = []
+    for log in logs:
+        append(log, batch_of(2))
+        flush(log)
+        batches.append(read_all(log))
+    assert len(shelf) <= 4
+    assert disk.open_count <= 4 * 3
+    assert [read_all(log) for log in logs] == batches
+    for log in logs:
+        append(log, batch_of(1))
+        flush(log)
+        assert log.log_end_offset == 3
+    assert disk.open_count <= 4 * 3
+    for log in logs:
+        log.close()
+    assert len(shelf) == 0
+    assert disk.open_count == 0
+
+
+def test_what_is_not_flushed_stays_open_and_is_flushed_soon(disk: MemoryDisk) -> None:
+    wanted: dict[object, None] = {}
+    shelf = OpenSegments(2, lambda log: wanted.setdefault(log))
+    logs = logs_on(disk, shelf, 5)
+    for log in logs:
+        append(log, batch_of(2))
+    assert all(log.active.is_open for log in logs)
+    assert list(wanted)
+    for log in wanted:
+        assert isinstance(log, Log)
+        flush(log)
+    [last] = logs_on(disk, shelf, 1)
+    for _ in range(2):  # the first look finds them used
+        append(last, batch_of(1))
+        last.active.close()
+    assert not all(log.active.is_open for log in logs)
+
+
+def test_a_flush_under_way_keeps_its_files(disk: MemoryDisk) -> None:
+    shelf = OpenSegments(1)
+    first, second = logs_on(disk, shelf, 2)
+    append(first, batch_of(2))
+    flush(first)
+    work = first.begin_flush()
+    for _ in range(3):
+        append(second, batch_of(2))
+        flush(second)
+        second.active.close()
+    assert first.active.is_open
+    for file in work.files:
+        file.sync()
+    first.finish_flush(work)
+    assert not first.active.is_written
+
+
+def test_a_range_outlives_the_descriptor(disk: MemoryDisk) -> None:
+    shelf = OpenSegments(1)
+    [log] = logs_on(disk, shelf, 1)
+    append(log, batch_of(2))
+    flush(log)
+    found = log.read(0, 1_000, 2)
+    assert found is not None
+    file, position, length = found.range
+    data = file.pread(length, position)
+    log.active.close()
+    assert file.pread(length, position) == data
+    file.read_ahead(position, length)
+    log.move("data/gone")
+    disk.rename("data/orders-0", "data/gone")
+    log.active.close()
+    assert file.pread(length, position) == data
+    assert file.path.startswith("data/gone/")
+
+
+def test_a_range_of_a_segment_that_left_is_not_taken_from_its_namesake(disk: MemoryDisk) -> None:
+    log = make_log(disk)
+    while len(log.segments) < 3:
+        append(log, batch_of(2))
+    flush(log)
+    found = log.read(0, 1_000, log.log_end_offset)
+    assert found is not None
+    file, position, length = found.range
+    data = file.pread(length, position)
+    log.advance_start(log.segments[1].base_offset)
+    log.drop_retired(1_000, log.log_start_offset)
+    assert file.pread(length, position) == data, "its descriptor is still there"
+    log.remove_deleted(1 << 60)
+    with pytest.raises(OSError, match="left its log"):
+        file.pread(length, position)
+
+
+def test_capacity() -> None:
+    assert capacity_for(20_000) == 3_333
+    assert capacity_for(3) == 1
