@@ -47,6 +47,7 @@ COUNT: Final = "*:1+:log"
 WAIT_S: Final = 60
 ROUNDS: Final = 4
 SETTINGS: Final = {
+    "auto.create.topics.enable": "false",  # a producer goes on asking for what was deleted
     "log.flush.offset.checkpoint.interval.ms": "60",
     "log.retention.check.interval.ms": "50",
     "log.cleaner.backoff.ms": "20",

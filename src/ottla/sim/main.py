@@ -1,20 +1,38 @@
 """`python -m ottla.sim`: run seeds, print a line for each that fails and a closing count.
 
 A failing line ends with the command that replays it. With `--trace` every event is shown. The
-exit code is 1 if a seed failed.
+exit code is 1 if a seed failed. A word in front asks for something else:
+
+    power --images N    so many power cuts of the storage by itself, compared with a model
+    failpoints          the list of them, and which of them the storage workload hits
+    planted             plant each fault of the list, and tell what found it
 """
 
 import argparse
+import logging
+import sys
 import traceback
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 
+from ottla.sim import failpoints, planted
 from ottla.sim.node_workload import whole_node
+from ottla.sim.storage_workload import StorageRun, many
 from ottla.sim.workload import Outcome, Workload, run_seed
 
 WORKLOADS: dict[str, Workload] = {"node": whole_node}
 
 
+FAILPOINT_SEEDS = 20
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    verb = VERBS.get(words[0]) if words else None
+    return verb(words[1:]) if verb is not None else _seeds(words)
+
+
+def _seeds(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     workload = WORKLOADS[options.workload]
     first = options.seed if options.seed is not None else 1
@@ -64,3 +82,51 @@ def _closing(outcomes: list[Outcome]) -> str:
         f"{sum(outcome.virtual_s for outcome in outcomes) / 3600:.2f} simulated hours, "
         f"{sum(outcome.event_count for outcome in outcomes)} events"
     )
+
+
+# ---- the words
+
+
+def _power(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("python -m ottla.sim power")
+    parser.add_argument("--images", type=int, default=2_000, metavar="N", help="default 2000")
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="the first seed")
+    options = parser.parse_args(arguments)
+    logging.disable(logging.WARNING)  # each image tells what its recovery cut
+    try:
+        return int(many(options.images, options.seed, print) > 0)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _failpoints(arguments: Sequence[str]) -> int:
+    argparse.ArgumentParser("python -m ottla.sim failpoints").parse_args(arguments)
+    hits: Counter[str] = Counter()
+    logging.disable(logging.WARNING)
+    try:
+        for seed in range(1, FAILPOINT_SEEDS + 1):
+            run = StorageRun(seed, image_limit=0)
+            run.play()
+            hits += run.hits
+    finally:
+        logging.disable(logging.NOTSET)
+    print(failpoints.told(hits))
+    return 0
+
+
+def _planted(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("python -m ottla.sim planted")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME")
+    options = parser.parse_args(arguments)
+    logging.disable(logging.ERROR)
+    try:
+        return int(planted.table(options.only, print) > 0)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "power": _power,
+    "failpoints": _failpoints,
+    "planted": _planted,
+}
