@@ -34,6 +34,12 @@ class LeaderEpochs:
         self.is_dirty = False
         """Whether the file does not hold what is here."""
 
+    def copy(self) -> "LeaderEpochs":
+        """As it is now, for a helper thread."""
+        other = LeaderEpochs()
+        other.entries = self.entries[:]
+        return other
+
     @property
     def latest(self) -> int:
         return self.entries[-1].epoch if self.entries else -1

@@ -50,6 +50,15 @@ def boundary(segment: Segment, start: int, limit: int) -> Boundary:
     raise CorruptionError("no batch header", path=segment.path, position=limit)
 
 
+def before(segment: Segment, position: int) -> int:
+    """Start of an indexed batch before the one at `position`; 0 without one."""
+    near = segment.index.floor_position(position - 1) if position else 0
+    if near and not _is_batch(segment, near, None):
+        _mend(segment)
+        near = segment.index.floor_position(position - 1)
+    return near
+
+
 def batches_from(segment: Segment, offset: int) -> Iterator[tuple[int, BatchHeader]]:
     """(position, header) of the batches of a segment, from the one that holds `offset` on."""
     found = find(segment, offset)

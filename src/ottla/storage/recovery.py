@@ -136,6 +136,7 @@ def _segment(log: Log, base: int, opening: Opening) -> Segment:
     segment = Segment(log.disk, log.directory, base, log.config, size_bytes=size)
     segment.created_ms = opening.now_ms
     segment.is_sealed = True
+    segment.unread_bytes = size
     return segment
 
 
@@ -353,6 +354,7 @@ def _scan(
     and what is wrong behind it."""
     size = segment.size_bytes
     segment.forget()
+    segment.unread_bytes = 0
     due = Due(segment.base_offset, end_offset)
     next_offset = segment.base_offset
     if not size:

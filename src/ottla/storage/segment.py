@@ -52,6 +52,7 @@ class Segment:
         "_transaction_index",
         "base_offset",
         "bytes_since_entry",
+        "checked",
         "created_ms",
         "disk",
         "index",
@@ -66,6 +67,7 @@ class Segment:
         "state",
         "stem",
         "time_index",
+        "unread_bytes",
     )
 
     def __init__(
@@ -87,6 +89,10 @@ class Segment:
         self.size_bytes = size_bytes
         self.index_interval_bytes = config.index_interval_bytes
         self.bytes_since_entry = 0
+        self.unread_bytes = 0
+        """How much at its start an earlier life wrote and no start has read."""
+        self.checked = (0, 0)
+        """From where to where that was checked since."""
         self.created_ms = 0
         self.jitter_ms = 0
         self.is_sealed = False
@@ -391,6 +397,21 @@ class Segment:
         self.state = state
 
     # -- reading
+
+    def is_unread(self, position: int, length: int) -> bool:
+        """Whether nobody has looked at these bytes since an earlier life wrote them."""
+        start, end = self.checked
+        behind = min(position + length, self.unread_bytes)
+        return position < behind and not start <= position <= behind <= end
+
+    def note_checked(self, position: int, length: int) -> None:
+        """These bytes are sound. Sequential readers widen what is known; others begin anew."""
+        start, end = self.checked
+        behind = position + length
+        if position <= end and start <= behind:
+            self.checked = (min(start, position), max(end, behind))
+        else:
+            self.checked = (position, behind)
 
     def header_at(self, position: int) -> BatchHeader:
         """The header of the batch at `position`; CorruptionError if there is none."""
