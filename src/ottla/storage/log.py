@@ -17,27 +17,25 @@ nothing once the log was cut or lost segments (`generation`).
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from ottla.base.errors import CorruptionError, ErrorCode, KafkaError, check
+from ottla.base.errors import ErrorCode, KafkaError, check
 from ottla.base.ids import TopicPartition
 from ottla.base.world import Disk, FileRange, Rng
-from ottla.records.batch import LENGTH_OVERHEAD, PLACE, BatchHeader
+from ottla.records.batch import LENGTH_OVERHEAD, PLACE, BatchHeader, read_header
+from ottla.records.control import Marker
 from ottla.storage import reader, retention, times
 from ottla.storage.config import LogConfig
 from ottla.storage.leader_epochs import EpochStart, LeaderEpochs
 from ottla.storage.names import DELETED
 from ottla.storage.open_segments import OpenSegments
 from ottla.storage.producer_state import Producer, ProducerBatch, ProducerState
+from ottla.storage.producers import ProducersLoading
 from ottla.storage.segment import Segment
 from ottla.storage.snapshots import Snapshots
 from ottla.storage.times import TimestampedOffset
 from ottla.storage.transaction_index import AbortedTransaction
 from ottla.storage.unflushed import FlushWork, Unflushed
-
-RESEND_ENTRIES: Final = 256
-"""Index entries, hence at least batches, that may lie between the first and the last batch that a
-client had in flight: five of each producer."""
 
 
 class AppendInfo(NamedTuple):
@@ -157,8 +155,7 @@ class Log:
     @property
     def first_unstable_offset(self) -> int:
         """Where the oldest open transaction begins; the log end where none is open."""
-        starts = [each.transaction_start for each in self.producer_state]
-        return min((each for each in starts if each >= 0), default=self.log_end_offset)
+        return min(self.producer_state.transactions.first_open, self.log_end_offset)
 
     def aborted_transactions(self, start_offset: int, end_offset: int) -> list[AbortedTransaction]:
         """Those that a reader from `start_offset` to below `end_offset` may meet."""
@@ -194,6 +191,50 @@ class Log:
                 if original is not None:
                     return self._duplicate(original)
                 break
+        return self._write(records, batches, leader_epoch, now_ms)
+
+    def append_marker(
+        self,
+        batch: bytearray,
+        marker: Marker,
+        *,
+        is_bumped: bool,
+        leader_epoch: int,
+        now_ms: int,
+    ) -> AppendInfo:
+        """Write the control batch that ends a producer's transaction, and what it aborts into the
+        index. KafkaError where it may not; OSError: either way nothing has changed. A marker with
+        a bumped epoch that stands in the log already is not written twice."""
+        header = read_header(batch)
+        if not self.producer_state.check_marker(header, marker, is_bumped=is_bumped):
+            end = self.log_end_offset - 1
+            return AppendInfo(end, end, self.log_start_offset, header.max_timestamp, True, False)
+        offset = self.log_end_offset
+        has_rolled = self._maybe_roll(len(batch), offset, header.max_timestamp, now_ms)
+        aborted = None
+        if not marker.committed:
+            aborted = self.producer_state.aborted_by(header.producer_id, offset)
+        index = self.active.transaction_index
+        if aborted is not None:
+            index.append(aborted)
+            self.unflushed.add_indexed(self.active)
+        try:
+            info = self._write(memoryview(batch), (header,), leader_epoch, now_ms, marker)
+        except BaseException:
+            if aborted is not None:
+                index.truncate_to(offset)
+            raise
+        return info._replace(has_rolled=has_rolled)
+
+    def _write(
+        self,
+        records: memoryview,
+        batches: Sequence[BatchHeader],
+        leader_epoch: int,
+        now_ms: int,
+        marker: Marker | None = None,
+    ) -> AppendInfo:
+        # hot: produce
         first_offset = offset = self.log_end_offset
         position = 0
         timestamp = -1
@@ -205,24 +246,28 @@ class Log:
                 timestamp = batch[8]
         size = len(records)
         check(position == size, "an append holds exactly its batches")
-        segment = self.segments[-1]
-        has_rolled = segment.is_due_to_roll(size, offset - 1, timestamp, now_ms, self.config)
-        if has_rolled:
-            self._check_fits(size)
-            self.roll(now_ms)
-            segment = self.segments[-1]
-        elif not segment.size_bytes:
-            self._check_fits(size)
+        has_rolled = self._maybe_roll(size, offset - 1, timestamp, now_ms)
         self.is_settled = False
-        segment.append(records, batches, first_offset)
+        self.segments[-1].append(records, batches, first_offset)
         self.log_end_offset = offset
         entries = self.epochs.entries
         if not entries or leader_epoch > entries[-1][0]:
             self.epochs.assign(leader_epoch, first_offset)
-        self._note_producers(batches, first_offset)
+        self._note_producers(batches, first_offset, marker)
         return AppendInfo(
             first_offset, offset - 1, self.log_start_offset, timestamp, False, has_rolled
         )
+
+    def _maybe_roll(self, size: int, last_offset: int, timestamp: int, now_ms: int) -> bool:
+        """Whether these bytes began a new segment."""
+        segment = self.segments[-1]
+        is_due = segment.is_due_to_roll(size, last_offset, timestamp, now_ms, self.config)
+        if is_due:
+            self._check_fits(size)
+            self.roll(now_ms)
+        elif not segment.size_bytes:
+            self._check_fits(size)
+        return is_due
 
     def _check_fits(self, size: int) -> None:
         if size > self.config.segment_bytes:
@@ -244,10 +289,12 @@ class Log:
                 before = batch
         return None
 
-    def _note_producers(self, batches: Sequence[BatchHeader], offset: int) -> None:
+    def _note_producers(
+        self, batches: Sequence[BatchHeader], offset: int, marker: Marker | None
+    ) -> None:
         for batch in batches:
             if batch[9] >= 0:
-                self.producer_state.update(batch, offset)
+                self.producer_state.update(batch, offset, marker)
             offset += batch[6] + 1
 
     def _duplicate(self, original: ProducerBatch) -> AppendInfo:
@@ -511,39 +558,16 @@ class Log:
             self.cleaner_offset = min(self.cleaner_offset, end_offset)
         self.load_producers(now_ms)
 
-    def load_producers(self, now_ms: int, *, is_clean: bool = False) -> None:
-        """The producers as of the log end: the newest snapshot, and the headers past it. Unless
-        all was answered when the log was closed, also the headers before it that clients may
-        still send again."""
-        end_offset = self.log_end_offset
-        # Records below the log start are gone for readers, not for who sends them again.
-        state, offset = self._snapshots.newest(self._bases[0], end_offset)
-        if not is_clean and len(state):
-            with suppress(CorruptionError):  # in what was flushed long ago: a reader will meet it
-                state.widen(self._producers_within(self._resend_start(), offset, ProducerState()))
-        self._producers_within(offset, end_offset, state)
+    def load_producers(
+        self, now_ms: int, *, is_clean: bool = False, scanned: int | None = None
+    ) -> None:
+        """The producers as of the log end. `scanned` is the base offset of the first segment that
+        a start read anew and in which transactions end."""
+        loading = ProducersLoading(self.segments, self._snapshots, self.log_end_offset)
+        state = loading.load(is_clean=is_clean)
+        loading.mend_indexes(scanned, self.unflushed.add_indexed)
         state.expire(now_ms, self.config.producer_id_expiration_ms)
         self.producer_state = state
-
-    def _producers_within(self, start: int, end: int, state: ProducerState) -> ProducerState:
-        """`state` after the batches from the one that holds `start` on to the last below `end`."""
-        slot = max(bisect_right(self._bases, start) - 1, 0)
-        for segment in self.segments[slot:] if start < end else ():
-            for _, header in reader.batches_from(segment, start):
-                if header.base_offset >= end:
-                    return state
-                if header.producer_id >= 0:
-                    state.update(header, header.base_offset)
-        return state
-
-    def _resend_start(self) -> int:
-        """An offset so far before the end that no client sends again what is below it."""
-        left = RESEND_ENTRIES
-        for segment in reversed(self.segments):
-            if segment.index.count >= left:
-                return reader.offset_back(segment, left)
-            left -= segment.index.count
-        return self.segments[0].base_offset
 
     # -- flushing and closing
 

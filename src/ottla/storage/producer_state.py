@@ -8,6 +8,11 @@ flight), so that a batch sent again is known and answered with the offset it has
     epoch newer than known            must start at sequence 0
     epoch as known                    must go on where the last batch ended
     producer not known                anything goes (its records may have been deleted)
+    plain, in an open transaction     INVALID_TXN_STATE
+
+A marker ends the transaction of its producer. It may bring a newer epoch, which fences what the
+producer sends later under the old one; a transaction of the second protocol always does (KIP-890),
+so there a marker of the epoch that is known already comes late, and must not end what began since.
 
     .snapshot (big-endian; named by the offset it was taken at, which it does not cover)
     +-----------------+-----------------------+------------+
@@ -32,6 +37,9 @@ from crc32c import crc32c
 from ottla.base.errors import CorruptionError, ErrorCode, KafkaError
 from ottla.base.limits import PRODUCERS_PER_PARTITION
 from ottla.records.batch import BatchHeader
+from ottla.records.control import Marker
+from ottla.storage.open_transactions import OpenTransactions
+from ottla.storage.transaction_index import AbortedTransaction
 
 WINDOW_COUNT: Final = 5
 SEQUENCE_MASK: Final = 0x7FFFFFFF
@@ -76,11 +84,12 @@ class Producer:
 
 
 class ProducerState:
-    __slots__ = ("_producers",)
+    __slots__ = ("_producers", "transactions")
 
     def __init__(self) -> None:
         # In the order of their last appends: the first is the longest idle.
         self._producers: dict[int, Producer] = {}
+        self.transactions = OpenTransactions()
 
     def __len__(self) -> int:
         return len(self._producers)
@@ -94,7 +103,7 @@ class ProducerState:
     def duplicate_of(self, batch: BatchHeader) -> ProducerBatch | None:
         """The kept batch that this one repeats."""
         producer = self._producers.get(batch.producer_id)
-        if producer is None or producer.epoch != batch.producer_epoch:
+        if producer is None or producer.epoch != batch.producer_epoch or batch.base_sequence < 0:
             return None
         first, last = batch.base_sequence, batch.last_sequence
         for kept in producer.batches:
@@ -119,14 +128,54 @@ class ProducerState:
                 f" is older than {epoch}",
             )
         sequence = batch.base_sequence
-        if sequence < 0:
-            return
         expected = (last + 1) & SEQUENCE_MASK if batch.producer_epoch == epoch else 0
-        if sequence != expected:
+        if 0 <= sequence != expected:
             raise KafkaError(
                 ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
                 f"sequence {sequence} of producer {batch.producer_id}, expected {expected}",
             )
+        is_open = producer is not None and producer.transaction_start >= 0
+        if is_open and not batch.is_transactional:
+            raise KafkaError(
+                ErrorCode.INVALID_TXN_STATE,
+                f"producer {batch.producer_id} has a transaction open and wrote outside of it",
+            )
+
+    def check_marker(self, batch: BatchHeader, marker: Marker, *, is_bumped: bool) -> bool:
+        """Whether this marker is to be written; not where it stands in the log already. KafkaError
+        if it may not be: it comes from a producer epoch or a coordinator that is over. `is_bumped`:
+        its epoch is newer than that of the transaction it ends."""
+        producer = self._producers.get(batch.producer_id)
+        if producer is None:
+            return True
+        epoch = batch.producer_epoch
+        is_open = producer.transaction_start >= 0
+        if epoch < producer.epoch or (is_bumped and is_open and epoch == producer.epoch):
+            raise KafkaError(
+                ErrorCode.INVALID_PRODUCER_EPOCH,
+                f"marker of epoch {epoch} of producer {batch.producer_id}, which is at"
+                f" {producer.epoch}",
+            )
+        if marker.coordinator_epoch < producer.coordinator_epoch:
+            raise KafkaError(
+                ErrorCode.TRANSACTION_COORDINATOR_FENCED,
+                f"coordinator epoch {marker.coordinator_epoch} is older than"
+                f" {producer.coordinator_epoch}",
+            )
+        return is_open or epoch > producer.epoch or not is_bumped
+
+    def aborted_by(self, producer_id: int, marker_offset: int) -> AbortedTransaction | None:
+        """What an abort marker at that offset would end."""
+        producer = self._producers.get(producer_id)
+        if producer is None or producer.transaction_start < 0:
+            return None
+        stable = min(self.transactions.first_without(producer_id), marker_offset + 1)
+        return AbortedTransaction(producer_id, producer.transaction_start, marker_offset, stable)
+
+    def has_open(self, producer_id: int) -> bool:
+        """Whether this producer has a transaction open here."""
+        producer = self._producers.get(producer_id)
+        return producer is not None and producer.transaction_start >= 0
 
     def greet(self, batch: BatchHeader) -> None:
         """The first batch of a producer is about to be written. Should that fail, it is known
@@ -137,12 +186,15 @@ class ProducerState:
 
     def _add(self, producer_id: int, epoch: int) -> Producer:
         if len(self._producers) >= PRODUCERS_PER_PARTITION:
-            del self._producers[next(iter(self._producers))]
+            # One that has a transaction open stays: its marker is yet to come.
+            idle = (each.producer_id for each in self if each.transaction_start < 0)
+            self._producers.pop(next(idle, -1), None)
         producer = self._producers[producer_id] = Producer(producer_id, epoch)
         return producer
 
-    def update(self, batch: BatchHeader, first_offset: int) -> None:
-        """A batch of a producer stands in the log from `first_offset` on."""
+    def update(self, batch: BatchHeader, first_offset: int, marker: Marker | None = None) -> None:
+        """A batch of a producer stands in the log from `first_offset` on; `marker` is what a
+        control batch says, where that is known."""
         producer_id, epoch = batch.producer_id, batch.producer_epoch
         producer = self._producers.pop(producer_id, None)
         if producer is None:
@@ -154,9 +206,13 @@ class ProducerState:
         producer.last_timestamp = batch.max_timestamp
         if batch.is_control:
             producer.transaction_start = -1
+            self.transactions.end(producer_id, first_offset)
+            if marker is not None:
+                producer.coordinator_epoch = marker.coordinator_epoch
             return
         if batch.is_transactional and producer.transaction_start < 0:
             producer.transaction_start = first_offset
+            self.transactions.begin(producer_id, first_offset)
         producer.batches.append(
             ProducerBatch(
                 batch.base_sequence,
@@ -224,6 +280,11 @@ class ProducerState:
         producers = [_producer(fields) for fields in _ENTRY.iter_unpack(data[_HEAD.size :])]
         producers.sort(key=lambda producer: producer.last_timestamp)
         self._producers = {producer.producer_id: producer for producer in producers}
+        self.transactions.take(
+            (each.producer_id, each.transaction_start)
+            for each in producers
+            if each.transaction_start >= 0
+        )
 
 
 def _producer(fields: tuple[int, ...]) -> Producer:

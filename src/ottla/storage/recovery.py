@@ -102,14 +102,15 @@ def _open(log: Log, opening: Opening) -> None:
     _drop_empty(log)
     last = reader.last_header(log.active) if opening.is_clean else None
     opening = _believed(log, opening, last)
+    scanned = None
     if not opening.is_clean:
         log.unflushed.add_directory(log.directory)
-        _scan_tail(log, opening)
+        scanned = _scan_tail(log, opening)
         last = None
     _drop_spurious(log)
     _find_end(log, opening, last or reader.last_header(log.active))
     _mend_indexes(log, present, is_clean=opening.is_clean)
-    log.load_producers(opening.now_ms, is_clean=opening.is_clean)
+    log.load_producers(opening.now_ms, is_clean=opening.is_clean, scanned=scanned)
     log.is_settled = opening.is_clean and bool(bases)
 
 
@@ -268,8 +269,10 @@ def _load_epochs(log: Log, opening: Opening) -> None:
 # -- after an unclean stop
 
 
-def _scan_tail(log: Log, opening: Opening) -> None:
-    """Check every batch past the recovery point, and end the log where one is not sound."""
+def _scan_tail(log: Log, opening: Opening) -> int | None:
+    """Check every batch past the recovery point, and end the log where one is not sound. The base
+    offset of the first segment that was read and knows of the end of a transaction."""
+    with_markers = None
     at = 0
     while at < len(log.segments):
         segment = log.segments[at]
@@ -283,7 +286,9 @@ def _scan_tail(log: Log, opening: Opening) -> None:
             continue
         # One that a failed roll left begins where the one before it was written on.
         limit = OFFSET_MAX if is_written else log.segments[at].base_offset
-        end_offset, cut = _scan(log, segment, limit, opening.recovery_point)
+        end_offset, cut, has_markers = _scan(log, segment, limit, opening.recovery_point)
+        if with_markers is None and (has_markers or segment.transaction_index.exists):
+            with_markers = segment.base_offset
         if cut is None and not is_last and _has_lost_end(log, segment, end_offset, opening):
             cut = Cut(segment.size_bytes, 0, "its last batches are missing")
         if cut is not None:
@@ -294,6 +299,7 @@ def _scan_tail(log: Log, opening: Opening) -> None:
             log.unflushed.add_rolled(segment)
         if opening.sync_failed:
             _write_again(segment)
+    return with_markers
 
 
 def _has_lost_end(log: Log, segment: Segment, end_offset: int, opening: Opening) -> bool:
@@ -349,26 +355,28 @@ def _cut(log: Log, segment: Segment, end_offset: int, cut: Cut, opening: Opening
 
 def _scan(
     log: Log, segment: Segment, end_offset: int, recovery_point: int
-) -> tuple[int, Cut | None]:
+) -> tuple[int, Cut | None, bool]:
     """Read a segment whole and build its indexes anew: the offset behind its last sound batch,
-    and what is wrong behind it."""
+    what is wrong behind it, and whether a control batch is in it."""
+    has_markers = False
     size = segment.size_bytes
     segment.forget()
     segment.unread_bytes = 0
     due = Due(segment.base_offset, end_offset)
     next_offset = segment.base_offset
     if not size:
-        return next_offset, None
+        return next_offset, None, False
     try:
         for position, header in sound_batches(segment.file, 0, size, due):
+            has_markers = has_markers or header.is_control
             if header.base_offset > next_offset and not log.config.is_compacted:
                 _meet_gap(segment.file, position, header, next_offset, recovery_point)
             segment.note((header,), header.base_offset)
             log.epochs.assign(header.partition_leader_epoch, header.base_offset)
             next_offset = header.last_offset + 1
     except CorruptionError as error:
-        return next_offset, Cut(error.position, error.size_bytes, error.cause)
-    return next_offset, None
+        return next_offset, Cut(error.position, error.size_bytes, error.cause), has_markers
+    return next_offset, None, has_markers
 
 
 def _meet_gap(

@@ -60,5 +60,18 @@ class Snapshots:
             self.offsets.pop()
         return state, start_offset
 
+    def at_most(self, offset: int) -> tuple[ProducerState, int]:
+        """The newest sound one of those at or below `offset`, and its offset; no producers at 0
+        where there is none."""
+        for at in reversed([each for each in self.offsets if each <= offset]):
+            state = ProducerState()
+            try:
+                state.load(read_whole(self.disk, self._path(at)), self._path(at))
+            except CorruptionError as error:
+                logger.warning("producer snapshot passed over: %s", error)
+                continue
+            return state, at
+        return ProducerState(), 0
+
     def _path(self, offset: int) -> str:
         return f"{self.directory}/{file_name(offset, SNAPSHOT)}"

@@ -32,9 +32,11 @@ class FlushWork(NamedTuple):
 
 
 class Unflushed:
-    __slots__ = ("directories", "metadata", "rolled")
+    __slots__ = ("directories", "indexed", "metadata", "rolled")
 
     def __init__(self) -> None:
+        self.indexed: list[Segment] = []
+        """Segments whose transaction index was written to."""
         self.rolled: list[Segment] = []
         self.directories: list[str] = []
         self.metadata: bytes | None = None
@@ -50,8 +52,16 @@ class Unflushed:
         if not self.directories:
             self.directories = [directory_of(segment.path)]
 
+    def add_indexed(self, segment: Segment) -> None:
+        """Its transaction index was written to, and may be new."""
+        if not any(each is segment for each in self.indexed):
+            self.indexed.append(segment)
+        if not self.directories:
+            self.directories = [directory_of(segment.path)]
+
     def drop(self, segment: Segment) -> None:
         self.rolled = [each for each in self.rolled if each is not segment]
+        self.indexed = [each for each in self.indexed if each is not segment]
 
     def forget_names(self) -> None:
         """The directory is on its way out."""
@@ -65,6 +75,7 @@ class Unflushed:
         files = [file for segment in self.rolled for file in segment.trimmed_files()]
         has_indexes = is_settled and active.size_bytes > 0
         files += active.trimmed_files() if has_indexes else [active.made_file]
+        files += [segment.transaction_index.open() for segment in self.indexed]
         directory = directory_of(active.path)
         replacements = []
         if self.metadata is not None:
@@ -82,4 +93,5 @@ class Unflushed:
             active.size_bytes,
         )
         self.rolled, self.directories, self.metadata = [], [], None
+        self.indexed = []
         return work
