@@ -1,5 +1,6 @@
 """All groups of a shard, and the offsets that they committed: what the log replays into.
 
+A group is a classic one or a consumer group, and may become the other: an id is never both.
 A group whose offsets were committed by consumers that never join (a simple group) has offsets
 and nothing else: `find` makes a group of it when somebody asks. A group without a record, members
 and offsets is forgotten as soon as nobody is joining it.
@@ -11,6 +12,8 @@ from typing import Final
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.coordinator.group.classic import ClassicGroup
+from ottla.coordinator.group.consumer_group import ConsumerGroup
+from ottla.coordinator.group.consumer_records import ConsumerGroupKey, ConsumerRecord
 from ottla.coordinator.group.member import Budget
 from ottla.coordinator.group.records import GroupLogRecord, OffsetRecord, OffsetValue
 
@@ -23,13 +26,15 @@ class Groups:
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self._groups: dict[str, ClassicGroup] = {}
+        self._consumer: dict[str, ConsumerGroup] = {}
         self._offsets: dict[str, Offsets] = {}
 
     # -- finding
 
     def find(self, group_id: str) -> ClassicGroup | None:
+        """None where it is a consumer group, too."""
         group = self._groups.get(group_id)
-        if group is None and group_id in self._offsets:
+        if group is None and group_id in self._offsets and group_id not in self._consumer:
             return ClassicGroup(group_id, self.budget)
         return group
 
@@ -46,12 +51,18 @@ class Groups:
             group = self._groups[group_id] = ClassicGroup(group_id, self.budget, now_ms)
         return group
 
+    def find_consumer(self, group_id: str) -> ConsumerGroup | None:
+        return self._consumer.get(group_id)
+
     def joined(self) -> Iterator[ClassicGroup]:
-        """Groups that more than offsets are known of."""
+        """Classic groups that more than offsets are known of."""
         return iter(self._groups.values())
 
+    def consumer_groups(self) -> Iterator[ConsumerGroup]:
+        return iter(self._consumer.values())
+
     def ids(self) -> list[str]:
-        return list(dict.fromkeys((*self._groups, *self._offsets)))
+        return list(dict.fromkeys((*self._groups, *self._consumer, *self._offsets)))
 
     def offsets(self, group_id: str) -> Offsets:
         """Not to be written to."""
@@ -75,10 +86,15 @@ class Groups:
     def close(self) -> None:
         for group in self._groups.values():
             group.forget_members()
+        for consumer_group in self._consumer.values():
+            consumer_group.forget_members()
 
     def replay(self, record: GroupLogRecord) -> None:
         if isinstance(record, OffsetRecord):
             self._replay_offset(record)
+            return
+        if isinstance(record, ConsumerRecord):
+            self._replay_consumer(record)
             return
         group_id, value = record.key.group, record.value
         if value is not None:
@@ -90,6 +106,19 @@ class Groups:
         group = self._groups.pop(group_id, None)
         if group is not None:
             group.forget_members()
+
+    def _replay_consumer(self, record: ConsumerRecord) -> None:
+        group_id = record.key.group_id
+        group = self._consumer.get(group_id)
+        if record.value is not None:
+            if group is None:
+                group = self._consumer[group_id] = ConsumerGroup(group_id, self.budget)
+            group.replay(record)
+        elif group is not None and isinstance(record.key, ConsumerGroupKey):
+            group.forget_members()
+            del self._consumer[group_id]
+        elif group is not None:
+            group.replay(record)
 
     def _replay_offset(self, record: OffsetRecord) -> None:
         key, value = record.key, record.value

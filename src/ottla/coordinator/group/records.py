@@ -6,7 +6,8 @@
     0, 1  how far a group read            group, topic, partition   0-4 (4; 1 with an expiry)
     2     generation and members          group                     0-4 (3)
 
-The kinds 3 and up belong to the newer group protocols. Kind 0 is what Kafka wrote once. A record
+Those of consumer groups are in `consumer_records`; the kinds of share and streams groups are not
+known yet. Kind 0 is what Kafka wrote once. A record
 of a kind or version that is not known, or that does not parse, is nothing here: whoever loads the
 log passes over it, and it stays in the log.
 """
@@ -16,6 +17,7 @@ from struct import Struct as Layout
 from typing import Final, NamedTuple
 
 from ottla.base.ids import ZERO_UUID, Uuid
+from ottla.coordinator.group.consumer_records import CONSUMER_KINDS, KIND_OF, ConsumerRecord
 from ottla.protocol.compiler import decode, encode_into
 from ottla.protocol.message import Struct, field
 from ottla.protocol.types import int32, int64
@@ -79,14 +81,24 @@ class GroupRecord(NamedTuple):
     value: GroupValue | None
 
 
-GroupLogRecord = OffsetRecord | GroupRecord
+GroupLogRecord = OffsetRecord | GroupRecord | ConsumerRecord
 
 _OFFSET: Final = 1
 _GROUP: Final = 2
-_KINDS: Final[Mapping[int, tuple[type[OffsetRecord] | type[GroupRecord], type[Struct], type]]] = {
+_KINDS: Final[
+    Mapping[
+        int,
+        tuple[
+            type[OffsetRecord] | type[GroupRecord] | type[ConsumerRecord],
+            type[Struct],
+            type[Struct],
+        ],
+    ]
+] = {
     0: (OffsetRecord, OffsetKey, OffsetValue),
     _OFFSET: (OffsetRecord, OffsetKey, OffsetValue),
     _GROUP: (GroupRecord, GroupKey, GroupValue),
+    **{kind: (ConsumerRecord, *classes) for kind, classes in CONSUMER_KINDS.items()},
 }
 _GROUP_VERSION: Final = 3
 _OFFSET_VERSION: Final = 4
@@ -95,6 +107,9 @@ _OFFSET_EXPIRY_VERSION: Final = 1
 
 def encode_record(record: GroupLogRecord) -> tuple[bytes, bytes | None]:
     value = record.value
+    if isinstance(record, ConsumerRecord):
+        key = _framed(KIND_OF[type(record.key)], record.key, 0)
+        return key, None if value is None else _framed(0, value, 0)
     kind = _OFFSET if isinstance(record, OffsetRecord) else _GROUP
     key = _framed(kind, record.key, 0)
     if value is None:
