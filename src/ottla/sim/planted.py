@@ -11,13 +11,15 @@ What is "not synced" is planted at the disk: the call is made and does nothing.
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, NamedTuple
 
+from ottla.records.sieve import RawRecord
 from ottla.replica.partition import Partition
 from ottla.sim.disk import SimDisk, SimFile
 from ottla.sim.failpoints import point_of
 from ottla.sim.node_workload import whole_node
 from ottla.sim.storage_workload import StorageRun
 from ottla.sim.workload import Violation, run_seed
-from ottla.storage import recovery, retention
+from ottla.storage import recovery, retention, sound
+from ottla.storage.compaction import Compaction
 from ottla.storage.flusher import Flusher, Round
 from ottla.storage.leader_epochs import LeaderEpochs
 from ottla.storage.log import Log
@@ -87,7 +89,7 @@ def one_file_of_a_round_is_not_synced(patch: Patch) -> None:
 
 
 def recovery_without_the_crc(patch: Patch) -> None:
-    patch(recovery, "crc32c", lambda view: Sound())
+    patch(sound, "crc32c", lambda view: Sound())
 
 
 def recovery_that_trusts_everything(patch: Patch) -> None:
@@ -266,6 +268,19 @@ def a_truncation_forgets_no_producer(patch: Patch) -> None:
     patch(Log, "load_producers", at_starts_alone)
 
 
+def what_compaction_wrote_is_not_synced(patch: Patch) -> None:
+    _without(patch, SimFile, "sync", "log-cleaned.sync")
+
+
+def compaction_drops_a_record_too_many(patch: Patch) -> None:
+    is_kept = Compaction._is_kept
+
+    def careless(self: Compaction, record: RawRecord, horizon_ms: int | None) -> bool:
+        return is_kept(self, record, horizon_ms) and record.offset % 7 != 3
+
+    patch(Compaction, "_is_kept", careless)
+
+
 # ---- the list
 
 
@@ -313,6 +328,8 @@ PLANTED: Final = [
             a_truncation_syncs_no_names,
             epochs_past_the_end_are_kept,
             a_truncation_forgets_no_producer,
+            what_compaction_wrote_is_not_synced,
+            compaction_drops_a_record_too_many,
         )
     ),
 ]

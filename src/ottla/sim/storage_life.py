@@ -8,7 +8,9 @@ run, so that appends fall between a round's beginning and its end. Every step te
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from ottla.base.ids import PartitionIndex, TopicPartition, Uuid
@@ -18,10 +20,13 @@ from ottla.records.record import Record
 from ottla.sim.disk import SimDisk
 from ottla.sim.storage_model import Batch, Model, batches_of, last_sequence
 from ottla.sim.workload import Violation
+from ottla.storage.cleanable import cleanable, plan_of
+from ottla.storage.compaction import Compaction
 from ottla.storage.config import LogConfig
 from ottla.storage.flusher import Flusher
 from ottla.storage.log import Log
 from ottla.storage.log_dir import LogDir
+from ottla.storage.replacement import Replacement
 
 T = TypeVar("T")
 
@@ -37,7 +42,20 @@ CONFIG: Final = LogConfig(
     file_delete_delay_ms=20,
     producer_id_expiration_ms=1 << 40,
 )
-PARTITIONS: Final = [TopicPartition("t", PartitionIndex(index)) for index in range(3)]
+COMPACT: Final = replace(
+    CONFIG, is_compacted=True, is_deleted_by_retention=False, min_cleanable_dirty_ratio=0.01
+)
+COMPACTED: Final = TopicPartition("c", PartitionIndex(0))
+PARTITIONS: Final = [
+    COMPACTED,
+    *(TopicPartition("t", PartitionIndex(index)) for index in range(3)),
+]
+KEYS: Final = 6
+MAP_BYTES: Final = 4_096
+
+
+def config_of(topic: str) -> LogConfig:
+    return COMPACT if topic == COMPACTED.topic else CONFIG
 
 
 class Clock:
@@ -105,6 +123,8 @@ class Life:
         self._points: dict[TopicPartition, int] = {}
         """Recovery points that the disk may know: no truncation goes below them."""
         self._checkpoints_under_way = 0
+        self._pass: Iterator[None] | None = None
+        """A compaction that is under way, a step of the disk at a time."""
 
     def begin(self, number: int) -> None:
         """Take up what is there as what is known."""
@@ -115,10 +135,17 @@ class Life:
                 self._make(name)
                 continue
             is_its = self.log_dir.topic_ids.get(name) in (None, model.topic_id)
-            log = self.logs[name] = self.log_dir.create(name, model.topic_id, CONFIG)
+            log = self.logs[name] = self.log_dir.create(name, model.topic_id, config_of(name.topic))
             if not is_its:
-                model = self.run.models[name] = Model(model.topic_id)
-            model.batches = list(batches_of(log))
+                model = self.run.models[name] = Model(
+                    model.topic_id, is_compacted=name == COMPACTED
+                )
+            if name == COMPACTED:  # of which a power cut may bring back what was compacted away
+                model.batches = [
+                    each for each in model.batches if each.base_offset < log.log_end_offset
+                ]
+            else:
+                model.batches = list(batches_of(log))
             model.end, model.firm_end = log.log_end_offset, log.flushed_end_offset
             model.told_start = min(model.told_start, log.log_start_offset)
             model.asked_start = max(model.asked_start, log.log_start_offset)
@@ -127,8 +154,8 @@ class Life:
 
     def _make(self, name: TopicPartition) -> None:
         topic_id = Uuid(self.rng.randbytes(16))
-        self.run.models[name] = Model(topic_id)
-        self.logs[name] = self.log_dir.create(name, topic_id, CONFIG)
+        self.run.models[name] = Model(topic_id, is_compacted=name == COMPACTED)
+        self.logs[name] = self.log_dir.create(name, topic_id, config_of(name.topic))
         for each, log in self.logs.items():  # whose checkpoint may have been written for it
             self._points[each] = max(self._points.get(each, 0), log.flushed_end_offset)
         self._points[name] = 0
@@ -146,6 +173,7 @@ class Life:
             (0.2, self._truncate),
             (0.06, self._make_anew),
             (0.3, self._sweep),
+            (0.8, self._compact),
         ):
             if rng.random() < chance:
                 self.run.event_count[happening.__name__.strip("_")] += 1
@@ -165,7 +193,7 @@ class Life:
         producers = log.producers()
         now_ms = self.clock.now_ms
         records = [
-            Record(index, now_ms + index, b"k", self.rng.randbytes(9))
+            Record(index, now_ms + index, b"%d" % self.rng.randrange(KEYS), self.rng.randbytes(9))
             for index in range(self.rng.randrange(1, 4))
         ]
         data = build_batch(
@@ -227,7 +255,7 @@ class Life:
         self._retain()
 
     def _delete_records(self) -> None:
-        name = self.rng.choice(PARTITIONS)
+        name = self.rng.choice(PARTITIONS[1:])
         log, model = self.logs[name], self.run.models[name]
         if log.flushed_end_offset > log.log_start_offset:
             span = log.flushed_end_offset - log.log_start_offset
@@ -253,7 +281,7 @@ class Life:
         return list(self.logs.items())
 
     def _truncate(self) -> None:
-        name = self.rng.choice(PARTITIONS)
+        name = self.rng.choice(PARTITIONS[1:])
         log, model = self.logs[name], self.run.models[name]
         low = max(self._points[name], log.log_start_offset, model.asked_start)
         if log.is_flushing or low >= log.log_end_offset:
@@ -274,12 +302,69 @@ class Life:
         self.flusher.mark_dirty(log)
 
     def _make_anew(self) -> None:
-        name = self.rng.choice(PARTITIONS)
+        name = self.rng.choice(PARTITIONS[1:])
         self.flusher.forget(self.logs[name])
         # From here on neither the old one nor the new one is promised.
         self.run.models[name] = Model(Uuid(bytes(16)))
         self.log_dir.delete(name)
         self._make(name)
+
+    def _compact(self) -> None:
+        """Some steps of a pass, or the begin of one."""
+        if self._pass is None:
+            self._pass = self._compaction(self.logs[COMPACTED])
+        for _ in range(self.rng.randrange(1, 12)):
+            if next(self._pass, self) is self:
+                self._pass = None
+                return
+
+    def _compaction(self, log: Log) -> Iterator[None]:
+        parts = cleanable(log, self.clock.now_ms, log.flushed_end_offset)
+        if parts is None:
+            return
+        yield from self._checkpointed()
+        plan, segments = plan_of(
+            log,
+            parts,
+            self.clock.now_ms,
+            map_bytes=MAP_BYTES,
+            load_factor=0.9,
+            read_bytes=512,
+        )
+        compaction = Compaction(self.disk, plan)
+        by_base = {each.base_offset: each for each in segments}
+        yield from (None for _ in compaction.survey())
+        while compaction.has_more:
+            yield from (None for _ in compaction.clean())
+            if compaction.cleaned is None:
+                continue
+            gone = [by_base[each.base_offset] for each in compaction.group]
+            replacement = Replacement(log, gone, compaction.cleaned)
+            for step in (
+                replacement.begin,
+                lambda: None,
+                partial(replacement.swap, self.clock.now_ms),
+                replacement.finish,
+            ):
+                step()
+                yield
+                self.disk.sync_directory(log.directory)
+            replacement.end()
+            self.run.event_count["replacement"] += 1
+            yield
+        log.cleaner_offset = compaction.next_dirty_offset
+
+    def _checkpointed(self) -> Iterator[None]:
+        """Wait for a checkpoint: a pass begins when the recovery point has gone past it."""
+        is_written = False
+
+        def written() -> None:
+            nonlocal is_written
+            is_written = True
+
+        self._write_checkpoints(written)
+        while not is_written:
+            yield
 
     def _sweep(self) -> None:
         for log in self.logs.values():

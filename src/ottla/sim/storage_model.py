@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from ottla.base.ids import Uuid
 from ottla.records.batch import iterate_headers, read_header
+from ottla.records.record import iterate_records
 from ottla.sim.workload import Violation
 from ottla.storage.log import Log
 
@@ -39,6 +40,7 @@ class Model:
     asked_start: int = 0
     former: dict[int, list[bytes]] = field(default_factory=dict)
     """Batches by offset that a truncation took, and no flush has covered that yet."""
+    is_compacted: bool = False
     coming: bytearray | None = None
     """A batch of which nobody knows yet whether it was written."""
 
@@ -67,6 +69,7 @@ class Promise(NamedTuple):
     asked_start: int
     former: dict[int, list[bytes]]
     coming: bytes | None
+    is_compacted: bool
     last_sequence: int
     """Of the producer, where that must be known without its batches; -1 where not."""
 
@@ -81,6 +84,7 @@ def promise_of(model: Model) -> Promise:
         model.asked_start,
         model.former,
         bytes(model.coming) if model.coming is not None else None,
+        model.is_compacted,
         -1,
     )
 
@@ -132,7 +136,9 @@ def hold(promise: Promise, log: Log) -> None:
             raise Violation("forgotten", f"producers {sequences}, not {promise.last_sequence}")
         return
     first = bisect_left(promise.batches, (found[0].base_offset,))
-    if found != promise.batches[first : min(first + len(found), promise.batch_count)]:
+    if promise.is_compacted:
+        _hold_latest(promise, found)
+    elif found != promise.batches[first : min(first + len(found), promise.batch_count)]:
         _hold_each(promise, found)
     last = last_sequence(found[-1].data)
     if sequences != [last]:
@@ -140,6 +146,35 @@ def hold(promise: Promise, log: Log) -> None:
     epoch = read_header(memoryview(found[-1].data), 0).partition_leader_epoch
     if log.epochs.latest != epoch:
         raise Violation("forgotten", f"latest epoch {log.epochs.latest}, of its last batch {epoch}")
+
+
+def _hold_latest(promise: Promise, found: list[Batch]) -> None:
+    """After compaction: each record that is there was written there, and of each key the latest
+    that was flushed is there, or a later one."""
+    batches = promise.batches[: promise.batch_count]
+    if promise.coming is not None:
+        batches.append(Batch(promise.firm_end, promise.coming))
+    written = dict(records_of(batches))
+    latest = {key: offset for offset, (key, _) in written.items() if offset < promise.firm_end}
+    there: dict[bytes | None, int] = {}
+    for offset, record in records_of(found):
+        if written.get(offset) != record:
+            raise Violation("resurrected", f"the record at {offset} is none that was written")
+        if offset <= max(there.values(), default=-1):
+            raise Violation("lost", f"offset {offset} comes too late")
+        there[record[0]] = offset
+    for key, offset in latest.items():
+        if there.get(key, -1) < offset:
+            raise Violation(
+                "lost", f"of key {key!r} {offset} is the latest, found {there.get(key)}"
+            )
+
+
+def records_of(batches: list[Batch]) -> Iterator[tuple[int, tuple[bytes | None, bytes | None]]]:
+    """(offset, (key, value)) of each record, in order."""
+    for batch in batches:
+        for record in iterate_records(batch.data, len(batch.data)):
+            yield record.offset, (record.key, record.value)
 
 
 def _hold_each(promise: Promise, found: list[Batch]) -> None:

@@ -25,7 +25,7 @@ from ottla.sim.drive import Drive
 from ottla.sim.failpoints import point_of
 from ottla.sim.faults import Operation
 from ottla.sim.images import LOSSY, TENSE
-from ottla.sim.storage_life import CONFIG, Clock, Life
+from ottla.sim.storage_life import Clock, Life, config_of
 from ottla.sim.storage_model import Model, Promise, hold, promise_of, whole_promise_of
 from ottla.sim.trace import Trace
 from ottla.sim.workload import Violation
@@ -56,7 +56,7 @@ class Untraced(Trace):
 def open_dir(disk: SimDisk, seed: int, clock: Clock) -> LogDir:
     try:
         return LogDir.open(
-            PATH, IDENTITY, lambda _: CONFIG, disk=disk, rng=random.Random(seed), clock=clock
+            PATH, IDENTITY, config_of, disk=disk, rng=random.Random(seed), clock=clock
         )
     except (LogDirError, CorruptionError) as error:
         raise Violation("no-start", str(error)) from error
