@@ -1,6 +1,6 @@
 """The broker's options of groups, offsets and transactions.
 
-Those of classic groups and of offsets are heeded. The others are read and described now, so that
+Those of consumers' groups and of offsets are heeded. The others are read and described now, so that
 a Kafka configuration starts; the coordinators that heed them are yet to come.
 """
 
@@ -11,14 +11,18 @@ from ottla.base.broker_log_options import BrokerLogSettings
 from ottla.base.option import (
     INT,
     INT_MAX,
+    LIST,
     LONG,
     SHORT,
+    STRING,
     Effect,
     OptionType,
     Update,
     Validator,
     at_least,
     between,
+    not_empty,
+    one_of,
     option,
 )
 
@@ -59,19 +63,57 @@ class BrokerCoordinatorSettings(BrokerLogSettings):
         INT, 1_800_000, None, "Longest session timeout a member may ask for (ms).", "medium"
     )
     group_max_size: int = group(INT, INT_MAX, at_least(1), "Most members of a group.", "medium")
-    group_consumer_session_timeout_ms: int = later(
+    group_coordinator_rebalance_protocols: tuple[str, ...] = option(
+        LIST,
+        ("classic", "consumer", "streams"),
+        one_of("classic", "consumer", "streams", "share"),
+        "Protocols that groups may speak; without consumer, ConsumerGroupHeartbeat is refused.",
+    )
+    group_consumer_session_timeout_ms: int = group(
         INT, 45_000, at_least(1), "Session timeout of members of consumer groups (ms).", "medium"
     )
-    group_consumer_heartbeat_interval_ms: int = later(
+    group_consumer_min_session_timeout_ms: int = group(
+        INT, 45_000, at_least(1), "Shortest session timeout of a group's own (ms).", "medium"
+    )
+    group_consumer_max_session_timeout_ms: int = group(
+        INT, 60_000, at_least(1), "Longest session timeout of a group's own (ms).", "medium"
+    )
+    group_consumer_heartbeat_interval_ms: int = group(
         INT, 5_000, at_least(1), "Heartbeat of members of consumer groups (ms).", "medium"
+    )
+    group_consumer_min_heartbeat_interval_ms: int = group(
+        INT, 5_000, at_least(1), "Shortest heartbeat of a group's own (ms).", "medium"
+    )
+    group_consumer_max_heartbeat_interval_ms: int = group(
+        INT, 15_000, at_least(1), "Longest heartbeat of a group's own (ms).", "medium"
     )
     group_consumer_assignment_interval_ms: int = option(
         INT,
         1_000,
         at_least(0),
-        "Shortest time between two assignments of a group (ms).",
+        "Shortest time between two assignments of a consumer group (ms).",
         update=Update.CLUSTER_WIDE,
-        effect=Effect.LATER,
+    )
+    group_consumer_min_assignment_interval_ms: int = group(
+        INT, 0, at_least(0), "Shortest assignment interval of a group's own (ms).", "medium"
+    )
+    group_consumer_max_assignment_interval_ms: int = group(
+        INT, 15_000, at_least(0), "Longest assignment interval of a group's own (ms).", "medium"
+    )
+    group_consumer_max_size: int = group(
+        INT, INT_MAX, at_least(1), "Most members of a consumer group.", "medium"
+    )
+    group_consumer_assignors: tuple[str, ...] = option(
+        LIST,
+        ("uniform", "range"),
+        lambda value: not_empty(value) or one_of("uniform", "range")(value),
+        "Assignors of consumer groups; the first is the default.",
+    )
+    group_consumer_migration_policy: str = option(
+        STRING,
+        "bidirectional",
+        one_of("bidirectional", "upgrade", "downgrade", "disabled"),
+        "Whether a group with members may change between the classic and the consumer protocol.",
     )
     group_share_delivery_count_limit: int = later(
         INT, 5, between(2, 10), "How often a record is delivered to a share group.", "medium"
