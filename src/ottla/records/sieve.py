@@ -76,7 +76,7 @@ def raw_records(header: BatchHeader, body: bytes) -> Iterator[RawRecord]:
             key = body[at : at + key_size]
             at += key_size
         value_size, at = _varint(body, at, stop)
-        if key_size < -1 or value_size < -1 or at + value_size > stop:
+        if key_size < -1 or value_size < -1 or at + max(value_size, 0) >= stop:
             raise _invalid("Record holds a length that does not fit it")
         yield RawRecord(
             base_offset + offset_delta, timestamp_delta, key, value_size >= 0, start, rest, stop

@@ -35,7 +35,7 @@ class Cleanable(NamedTuple):
 
 def cleanable(log: Log, now_ms: int, high_watermark: int) -> Cleanable | None:
     """The parts of a log that is due; None for one that is not."""
-    if not log.config.is_compacted or log.is_replacing or len(log.segments) == 1:
+    if not log.config.is_compacted or log.is_replacing or log.is_held or len(log.segments) == 1:
         return None
     first_dirty = log.log_start_offset if log.cleaner_offset is None else log.cleaner_offset
     if not log.log_start_offset <= first_dirty <= log.log_end_offset:

@@ -76,6 +76,7 @@ class Log:
         "flushed_end_offset",
         "generation",
         "is_flushing",
+        "is_held",
         "is_replacing",
         "is_settled",
         "log_end_offset",
@@ -113,6 +114,8 @@ class Log:
         self.is_settled = False
         """Whether the files are as a clean stop leaves them."""
         self.is_flushing = False
+        self.is_held = False
+        """It is being copied: nothing of it is compacted or dropped meanwhile."""
         self.is_replacing = False
         """Compacted segments are on their way in: see `Replacement`."""
         self.cleaner_offset: int | None = None
@@ -415,7 +418,7 @@ class Log:
             return hint.segment, hint.position
         slot = max(bisect_right(self._bases, offset) - 1, 0)
         for segment in self.segments[slot:]:
-            if segment.base_offset == offset:
+            if segment.base_offset == offset and segment.size_bytes:
                 return segment, 0
             found = reader.find(segment, offset)
             if found is not None:
