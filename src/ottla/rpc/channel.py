@@ -33,6 +33,7 @@ from ottla.rpc.errors import (
     DisconnectedError,
     RequestTimedOutError,
     RpcError,
+    code_of,
 )
 from ottla.rpc.versions import FIRST_TRY, Versions, second_try
 
@@ -182,7 +183,7 @@ class Channel:
                 break
             version = second_try(response.api_keys)
         if response.error_code:
-            raise KafkaError(_code(response.error_code), f"{self.peer}: ApiVersions was refused")
+            raise KafkaError(code_of(response.error_code), f"{self.peer}: ApiVersions was refused")
         self.versions = Versions(response.api_keys)
 
     # ---- base.world.Handler
@@ -242,10 +243,3 @@ class Channel:
             waiting.timer.cancel()
             if not waiting.answer.done():
                 waiting.answer.set_result(failure)
-
-
-def _code(number: int) -> ErrorCode:
-    try:
-        return ErrorCode(number)
-    except ValueError:
-        return ErrorCode.UNKNOWN_SERVER_ERROR

@@ -7,6 +7,8 @@ and was not answered may be sent again only where a second time does no harm.
 
 from typing import ClassVar
 
+from ottla.base.errors import ErrorCode
+
 
 class RpcError(Exception):
     """A request that got no answer: why, and of whom."""
@@ -43,3 +45,11 @@ class BadResponseError(RpcError):
 
 class VersionMismatchError(RpcError):
     """The two sides have no version of this request in common."""
+
+
+def code_of(number: int) -> ErrorCode:
+    """The code of that number; UNKNOWN_SERVER_ERROR for one that a newer broker made up."""
+    try:
+        return ErrorCode(number)
+    except ValueError:
+        return ErrorCode.UNKNOWN_SERVER_ERROR

@@ -71,7 +71,11 @@ class Peer:
             raise ChannelClosedError(f"{self}: closed on this side")
         if self._connecting is None:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
-        outcome = await asyncio.shield(self._connecting)
+        connecting = self._connecting
+        await asyncio.wait([connecting])  # which leaves it alone when who waits is cancelled
+        if connecting.cancelled():
+            raise ChannelClosedError(f"{self}: closed on this side")
+        outcome = connecting.result()
         if isinstance(outcome, Channel):
             return outcome
         # A new one each time: several may wait, and each adds its own traceback.
@@ -89,11 +93,10 @@ class Peer:
         channel = await self.connected()
         return await channel.ask(request, expected, last=last, timeout_ms=timeout_ms)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         self._is_closed = True
         if self._connecting is not None:
             self._connecting.cancel()
-            await asyncio.wait([self._connecting])
         if self._channel is not None:
             self._channel.close()
             self._channel = None
@@ -109,10 +112,6 @@ class Peer:
             pause_s = self._backoff.seconds(self._failures_count, self._world.rng)
             self._next_try = self._world.clock.monotonic() + pause_s
             return failure
-        except asyncio.CancelledError:
-            if self._is_closed:  # who waits is not cancelled, but told
-                return ChannelClosedError(f"{self}: closed on this side")
-            raise
         else:
             self._failures_count = 0
             return self._channel

@@ -1,0 +1,316 @@
+"""The cluster as one client sees it: bootstrap, metadata, a peer for each node, coordinators.
+
+Metadata is asked for the topics in use alone, when something is not known, when an answer says
+that it is stale, and when it is `metadata_max_age_ms` old. All who need a refresh share one: it
+runs as a task of its own, so that cancelling who waits does not end it. Refreshes keep
+`retry_backoff_ms` apart, longer while they fail. Every known node is tried, the connected ones
+first, and the bootstrap servers after them: so a cluster that moved is found again (KIP-899).
+
+Coordinators are looked up when first asked for and forgotten when they refuse.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from enum import IntEnum
+from typing import TypeVar
+
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.ids import ZERO_UUID, Uuid
+from ottla.base.world import World
+from ottla.client.errors import (
+    RETRIABLE,
+    ClientClosedError,
+    NoBrokersError,
+    TimedOutError,
+    code_of,
+    raise_for,
+)
+from ottla.client.settings import Address, ClientSettings
+from ottla.client.topology import NodeView, TopicView, topic_view
+from ottla.protocol.api_key import ApiKey
+from ottla.protocol.message import Request, Response
+from ottla.protocol.messages.find_coordinator import (
+    FindCoordinatorRequest,
+    FindCoordinatorResponse,
+)
+from ottla.protocol.messages.metadata import (
+    MetadataRequest,
+    MetadataRequestTopic,
+    MetadataResponse,
+)
+from ottla.rpc.errors import ConnectError, RpcError
+from ottla.rpc.peer import Peer
+
+R = TypeVar("R", bound=Response)
+_log = logging.getLogger(__name__)
+
+
+class KeyType(IntEnum):
+    """What a coordinator coordinates."""
+
+    GROUP = 0
+    TRANSACTION = 1
+    SHARE = 2
+
+
+class Cluster:
+    def __init__(
+        self, world: World, settings: ClientSettings, *, creates_topics: bool = True
+    ) -> None:
+        """`creates_topics`: asking for a topic may make it, where the broker allows that."""
+        self.world = world
+        self.settings = settings
+        self.nodes: dict[int, NodeView] = {}
+        self.topics: dict[str, TopicView] = {}
+        self.topic_errors: dict[str, ErrorCode] = {}
+        self.cluster_id: str | None = None
+        self.controller_id = -1
+        self.on_change: list[Callable[[], None]] = []
+        """Called after each answer."""
+        self._creates_topics = creates_topics
+        self._wanted: dict[str, None] = {}
+        self._peers: dict[int, Peer] = {}
+        self._seeds: dict[Address, Peer] = {}
+        self._coordinators: dict[tuple[KeyType, str], int] = {}
+        self._names: dict[Uuid, str] = {}
+        self._failures_count = 0
+        self._refreshed_at = -1e9
+        self._refreshing: asyncio.Task[Exception | None] | None = None
+        self._ageing: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    async def start(self) -> None:
+        """Find the cluster; NoBrokersError names each bootstrap server with its reason."""
+        await self.refresh()
+
+    async def close(self) -> None:
+        self._is_closed = True
+        if self._ageing is not None:
+            self._ageing.cancel()
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.wait([self._refreshing])
+        for peer in [*self._peers.values(), *self._seeds.values()]:
+            peer.close()
+        self._peers.clear()
+        self._seeds.clear()
+
+    # ---- topics
+
+    async def topic(self, name: str, timeout_ms: int) -> TopicView:
+        """The topic, with at least one partition. KafkaError at once where the cluster refuses
+        it, and UNKNOWN_TOPIC_OR_PARTITION where it does not come up in time."""
+        view = self.topics.get(name)
+        if view is not None:
+            return view
+        self._wanted[name] = None
+        error: Exception = KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        try:
+            async with asyncio.timeout(timeout_ms / 1_000):
+                while True:
+                    try:
+                        await self.refresh()
+                    except NoBrokersError as failure:
+                        error = failure
+                    view = self.topics.get(name)
+                    if view is not None:
+                        return view
+                    code = self.topic_errors.get(name, ErrorCode.NONE)
+                    if code:
+                        error = KafkaError(code, f"topic {name!r}: {code.name}")
+                        if code not in RETRIABLE:
+                            self._wanted.pop(name, None)
+                            raise error
+        except TimeoutError:
+            self._wanted.pop(name, None)
+            if isinstance(error, KafkaError):
+                raise KafkaError(
+                    error.code, f"topic {name!r} did not come up in {timeout_ms} ms: {error}"
+                ) from None
+            raise TimedOutError(f"topic {name!r}: no metadata in {timeout_ms} ms") from error
+
+    def name_of(self, topic_id: Uuid) -> str | None:
+        return self._names.get(topic_id)
+
+    def leader_of(self, topic: str, index: int) -> int:
+        """Node id of a partition's leader; -1 where none is known."""
+        view = self.topics.get(topic)
+        if view is None or index >= len(view.partitions):
+            return -1
+        return view.partitions[index].leader
+
+    # ---- refreshing
+
+    def refresh_soon(self) -> None:
+        """Something is stale: ask, and tell `on_change`. Waits for nothing."""
+        if self._refreshing is None and not self._is_closed:
+            self._refreshing = asyncio.get_running_loop().create_task(self._refresh())
+
+    async def refresh(self) -> None:
+        """A refresh that begins now or ran already; NoBrokersError where nobody answers."""
+        if self._is_closed:
+            raise ClientClosedError("the client is closed")
+        self.refresh_soon()
+        refreshing = self._refreshing
+        assert refreshing is not None
+        await asyncio.wait([refreshing])
+        if refreshing.cancelled():
+            raise ClientClosedError("the client is closed")
+        failure = refreshing.result()
+        if failure is not None:
+            raise failure.__class__(*failure.args) from failure.__cause__
+
+    async def _refresh(self) -> Exception | None:
+        try:
+            pause_s = self.settings.retry_backoff.seconds(
+                max(1, self._failures_count), self.world.rng
+            )
+            await asyncio.sleep(self._refreshed_at + pause_s - self.world.clock.monotonic())
+            return await self._ask_anyone()
+        finally:
+            self._refreshed_at = self.world.clock.monotonic()
+            self._refreshing = None
+            self._grow_old()
+            for call in list(self.on_change):
+                call()
+
+    async def _ask_anyone(self) -> Exception | None:
+        causes = []
+        for peer in self._candidates():
+            request = MetadataRequest(
+                topics=[MetadataRequestTopic(name=name) for name in self._wanted],
+                allow_auto_topic_creation=self._creates_topics,
+            )
+            try:
+                response = await peer.ask(request, MetadataResponse)
+                raise_for(response.error_code)
+            except (RpcError, KafkaError) as failure:
+                causes.append(str(failure))
+                continue
+            self._failures_count = 0
+            self._take(response)
+            return None
+        self._failures_count += 1
+        return NoBrokersError("no broker answers: " + "; ".join(dict.fromkeys(causes)))
+
+    def _candidates(self) -> Iterator[Peer]:
+        """Each known node once, in a drawn order, the connected ones first; then the seeds."""
+        drawn = [(self.world.rng.random(), node_id) for node_id in self.nodes]
+        ids = [node_id for _, node_id in sorted(drawn)]
+        connected = [each for each in ids if (peer := self._peers.get(each)) and peer.channel]
+        for node_id in [*connected, *(each for each in ids if each not in connected)]:
+            if node_id in self.nodes:
+                yield self.peer(node_id)
+        for address in self.settings.addresses():
+            if address not in self._seeds:
+                self._seeds[address] = self._new_peer(*address)
+            yield self._seeds[address]
+
+    def _grow_old(self) -> None:
+        if self._ageing is not None:
+            self._ageing.cancel()
+        if not self._is_closed:
+            self._ageing = asyncio.get_running_loop().call_later(
+                self.settings.metadata_max_age_ms / 1_000, self.refresh_soon
+            )
+
+    def _take(self, response: MetadataResponse) -> None:
+        self.cluster_id = response.cluster_id
+        self.controller_id = response.controller_id
+        self.take_nodes(
+            {
+                row.node_id: NodeView(row.node_id, row.host, row.port, row.rack)
+                for row in response.brokers
+            }
+        )
+        for row in response.topics:
+            name = row.name or ""
+            code = code_of(row.error_code)
+            if code:
+                self.topic_errors[name] = code
+                if code not in RETRIABLE or code is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+                    self.topics.pop(name, None)
+                continue
+            self.topic_errors.pop(name, None)
+            if row.partitions:
+                self.topics[name] = topic_view(row, self.topics.get(name), self.nodes)
+                if row.topic_id != ZERO_UUID:
+                    self._names[row.topic_id] = name
+
+    # ---- nodes
+
+    def take_nodes(self, nodes: dict[int, NodeView]) -> None:
+        self.nodes = nodes
+        for node_id, peer in list(self._peers.items()):
+            node = nodes.get(node_id)
+            if node is None or (node.host, node.port) != (peer.host, peer.port):
+                del self._peers[node_id]
+                peer.close()
+        if nodes and self._peers:
+            for peer in self._seeds.values():
+                peer.close()
+            self._seeds.clear()
+
+    def peer(self, node_id: int) -> Peer:
+        """The peer of a node; ConnectError for one that is not known."""
+        peer = self._peers.get(node_id)
+        if peer is None:
+            node = self.nodes.get(node_id)
+            if node is None:
+                raise ConnectError(f"node {node_id} is not known")
+            peer = self._peers[node_id] = self._new_peer(node.host, node.port)
+        return peer
+
+    def _new_peer(self, host: str, port: int) -> Peer:
+        settings = self.settings
+        return Peer(self.world, host, port, settings.channel, settings.reconnect_backoff)
+
+    async def ask_any(self, request: Request, expected: type[R]) -> R:
+        """Ask whichever node is there; the RpcError of the last where none answers."""
+        failure: RpcError = ConnectError("no node is known")
+        for peer in self._candidates():
+            try:
+                return await peer.ask(request, expected)
+            except RpcError as error:
+                failure = error
+        raise failure
+
+    # ---- coordinators
+
+    async def coordinator(self, key_type: KeyType, key: str) -> int:
+        """Node id of the coordinator of a group or a transactional id. KafkaError (retriable
+        while it is being made) or RpcError."""
+        known = self._coordinators.get((key_type, key))
+        if known is not None:
+            return known
+        failure: Exception = ConnectError("no node is known")
+        for peer in self._candidates():
+            try:
+                node = await _find(peer, key_type, key)
+            except RpcError as error:
+                failure = error
+                continue
+            if node.id not in self.nodes:
+                self.take_nodes({**self.nodes, node.id: node})
+            self._coordinators[key_type, key] = node.id
+            return node.id
+        raise failure
+
+    def forget_coordinator(self, key_type: KeyType, key: str) -> None:
+        self._coordinators.pop((key_type, key), None)
+
+
+async def _find(peer: Peer, key_type: KeyType, key: str) -> NodeView:
+    channel = await peer.connected()
+    if channel.versions.pick(ApiKey.FIND_COORDINATOR) >= 4:
+        request = FindCoordinatorRequest(key_type=key_type, coordinator_keys=[key])
+        response = await channel.ask(request, FindCoordinatorResponse)
+        for row in response.coordinators:
+            raise_for(row.error_code, row.error_message)
+            return NodeView(row.node_id, row.host, row.port)
+        raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+    request = FindCoordinatorRequest(key=key, key_type=key_type)
+    response = await channel.ask(request, FindCoordinatorResponse)
+    raise_for(response.error_code, response.error_message)
+    return NodeView(response.node_id, response.host, response.port)

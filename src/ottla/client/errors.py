@@ -1,0 +1,111 @@
+"""What a user of the client meets: errors, and what each of the broker's codes is worth.
+
+A broker's error comes as `KafkaError` with its code; everything the client itself has to say is a
+`ClientError`. A request that got no answer (`rpc.errors.RpcError`) is tried again inside until
+the time that the user allowed is over, so it is mostly met as the cause of one of these.
+
+`RETRIABLE` are the codes after which the same request may do better later (Kafka's retriable
+exceptions), `STALE_METADATA` those of them that say that somebody else leads by now.
+"""
+
+from typing import Final
+
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.rpc.errors import code_of as code_of
+
+
+class ClientError(Exception):
+    """Something the client could not do; the message says what and why."""
+
+
+class ConfigError(ClientError, ValueError):
+    """An option, or two that contradict each other: nothing was started."""
+
+
+class NoBrokersError(ClientError):
+    """None of the bootstrap servers could be reached; each is named with its reason."""
+
+
+class ClientClosedError(ClientError):
+    """The client was closed, or was not started yet."""
+
+
+class BufferFullError(ClientError):
+    """No room came free in `buffer_memory` within `max_block_ms`: the record was not taken."""
+
+
+class RecordTooLargeError(ClientError):
+    """A record alone is larger than `max_request_size`: it was not taken."""
+
+
+class TimedOutError(ClientError):
+    """What was asked for did not succeed in the time allowed; `__cause__` is the last failure."""
+
+
+class DeliveryError(ClientError):
+    """A record that was taken could not be delivered.
+
+    `is_uncertain`: it may stand in the log all the same, since a try of it was never answered.
+    `code` is the broker's last word, or None.
+    """
+
+    def __init__(
+        self, message: str, *, code: ErrorCode | None = None, is_uncertain: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.is_uncertain = is_uncertain
+
+
+class NoOffsetError(ClientError):
+    """A partition has no position, and `auto_offset_reset` is "none"."""
+
+
+STALE_METADATA: Final = frozenset(
+    {
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+        ErrorCode.UNKNOWN_TOPIC_ID,
+        ErrorCode.INCONSISTENT_TOPIC_ID,
+        ErrorCode.LEADER_NOT_AVAILABLE,
+        ErrorCode.NOT_LEADER_OR_FOLLOWER,
+        ErrorCode.REPLICA_NOT_AVAILABLE,
+        ErrorCode.LISTENER_NOT_FOUND,
+        ErrorCode.FENCED_LEADER_EPOCH,
+        ErrorCode.UNKNOWN_LEADER_EPOCH,
+        ErrorCode.KAFKA_STORAGE_ERROR,
+    }
+)
+
+STALE_COORDINATOR: Final = frozenset(
+    {ErrorCode.COORDINATOR_NOT_AVAILABLE, ErrorCode.NOT_COORDINATOR}
+)
+
+RETRIABLE: Final = (
+    STALE_METADATA
+    | STALE_COORDINATOR
+    | {
+        ErrorCode.CORRUPT_MESSAGE,
+        ErrorCode.REQUEST_TIMED_OUT,
+        ErrorCode.NETWORK_EXCEPTION,
+        ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+        ErrorCode.NOT_ENOUGH_REPLICAS,
+        ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+        ErrorCode.NOT_CONTROLLER,
+        ErrorCode.CONCURRENT_TRANSACTIONS,
+        ErrorCode.FETCH_SESSION_ID_NOT_FOUND,
+        ErrorCode.INVALID_FETCH_SESSION_EPOCH,
+        ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR,
+        ErrorCode.OFFSET_NOT_AVAILABLE,
+        ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE,
+        ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE,
+        ErrorCode.UNSTABLE_OFFSET_COMMIT,
+        ErrorCode.THROTTLING_QUOTA_EXCEEDED,
+        ErrorCode.BROKER_NOT_AVAILABLE,
+    }
+)
+
+
+def raise_for(number: int, message: str | None = None) -> None:
+    """KafkaError where `number` is an error."""
+    if number:
+        raise KafkaError(code_of(number), message or "")

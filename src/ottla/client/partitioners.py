@@ -1,0 +1,197 @@
+"""Which partition a record goes to, when its sender does not say.
+
+A partitioner is called once for each record, `partitioner(choice, key, value)`, and returns the
+index of a partition; any function will do. It never waits: what it needs to know of the topic
+and its leaders is in the `Choice`. What it returns is checked.
+
+    Default()       the sender's default: KeyHash for records with a key, Sticky without
+    KeyHash()       one partition for one key: order per key. Equal to Java's and librdkafka's
+                    murmur2_random; the partition of a key changes when partitions are added
+    Sticky()        stays with a partition for a batch's worth of bytes, then takes another by
+                    chance: the fullest batches, and all partitions alike (KIP-480, KIP-794)
+    RoundRobin()    strictly in turn: the most even spread of records, the smallest batches
+    Random()        by chance: an even spread without memory. For few, large records
+    Geographic()    partitions whose leader stands in a region, while it has any: short ways,
+                    no traffic between regions. Order per key within the region alone
+
+Records without a key are placed on partitions that have a leader; if none has, on any, to wait
+there. A key's partition does not depend on leaders.
+Rejected: Kafka's `partitioner.adaptive.partitioning` (KIP-794: fewer records for slow brokers);
+it measures queues, and a broker that is slow for a second keeps its share smaller for minutes.
+"""
+
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import Final, Protocol
+
+from ottla.base.world import Rng
+from ottla.client.murmur2 import partition_of
+from ottla.client.topology import NodeView, TopicView
+
+STICKY_BYTES: Final = 16_384
+RECORD_OVERHEAD_BYTES: Final = 12
+"""What a record takes besides key and value, as Sticky counts."""
+
+
+class Choice:
+    """What a partitioner may look at: one topic as it is known now."""
+
+    __slots__ = ("rng", "topic")
+
+    def __init__(self, topic: TopicView, rng: Rng) -> None:
+        self.topic = topic
+        self.rng = rng
+
+    @property
+    def count(self) -> int:
+        return len(self.topic.partitions)
+
+    @property
+    def candidates(self) -> Sequence[int]:
+        """Partitions that have a leader; all, where none has."""
+        return self.topic.available or range(len(self.topic.partitions))
+
+    def leader(self, index: int) -> NodeView | None:
+        """The node that leads a partition, if it is known."""
+        return self.topic.nodes.get(self.topic.partitions[index].leader)
+
+    def draw(self, among: Sequence[int]) -> int:
+        """One of them by chance."""
+        return among[self.rng.randrange(0, len(among))]
+
+
+class Partitioner(Protocol):
+    def __call__(self, choice: Choice, key: bytes | None, value: bytes | None) -> int: ...
+
+
+class KeyHash:
+    """By murmur2 of the key; a record without one goes by chance.
+
+    Use it where the order of a key's records matters and every record has a key.
+    """
+
+    def __call__(self, choice: Choice, key: bytes | None, value: bytes | None) -> int:
+        if key is None:
+            return choice.draw(choice.candidates)
+        return partition_of(key, len(choice.topic.partitions))
+
+
+class RoundRobin:
+    """In turn over the partitions that have a leader, for each topic; keys are not looked at.
+
+    Use it where consumers should get the same number of records each.
+    """
+
+    def __init__(self) -> None:
+        self._next: dict[str, int] = {}
+
+    def __call__(self, choice: Choice, key: bytes | None, value: bytes | None) -> int:
+        name = choice.topic.name
+        turn = self._next.get(name, 0)
+        self._next[name] = turn + 1
+        candidates = choice.candidates
+        return candidates[turn % len(candidates)]
+
+
+class Random:
+    """By chance, record by record; keys are not looked at."""
+
+    def __call__(self, choice: Choice, key: bytes | None, value: bytes | None) -> int:
+        return choice.draw(choice.candidates)
+
+
+class Sticky:
+    """One partition for `bytes` of records (a batch's worth), then another by chance.
+
+    Use it for records without a key, where throughput counts. `among` narrows the candidates.
+    """
+
+    def __init__(
+        self,
+        bytes: int = STICKY_BYTES,
+        *,
+        among: Callable[[Choice], Sequence[int]] = lambda choice: choice.candidates,
+    ) -> None:
+        self._bytes = bytes
+        self._among = among
+        self._stays: dict[str, list[int]] = {}
+        """Of each topic: [partition, bytes left]."""
+
+    def __call__(self, choice: Choice, key: bytes | None, value: bytes | None) -> int:
+        # hot: client produce
+        topic = choice.topic
+        stay = self._stays.get(topic.name)
+        if stay is None or stay[1] <= 0 or stay[0] not in self._among(choice):
+            stay = self._stays[topic.name] = [self._another(choice, stay), self._bytes]
+        stay[1] -= RECORD_OVERHEAD_BYTES + len(value or b"") + len(key or b"")
+        return stay[0]
+
+    def _another(self, choice: Choice, stay: list[int] | None) -> int:
+        """Another one than now if there is; one whose leader is gone is not stayed with."""
+        candidates = self._among(choice)
+        others = [each for each in candidates if stay is None or each != stay[0]]
+        return choice.draw(others or candidates)
+
+
+class Default:
+    """KeyHash for records that have a key, Sticky for those that have none, as in Kafka."""
+
+    def __init__(self, sticky_bytes: int = STICKY_BYTES) -> None:
+        self._sticky = Sticky(sticky_bytes)
+
+    def __call__(self, choice: Choice, key: bytes | None, value: bytes | None) -> int:
+        # hot: client produce
+        if key is None:
+            return self._sticky(choice, None, value)
+        return partition_of(key, len(choice.topic.partitions))
+
+
+class Geographic:
+    """Prefers partitions whose leader stands in a region, in the order the regions are given.
+
+    A region is a `broker.rack`, or a pattern of racks or host names (`eu-*`, `*.fra.example.org`).
+    The first region that has a leader now is used; where none of them has, all partitions are.
+    So it never waits for a region that is gone, and comes back to it by itself when metadata
+    shows it again. Within the region records are placed by key hash, or stick without a key:
+    a key moves when leaders move, so use it where the place counts more than order per key.
+
+        Producer(partitioner=Geographic("eu-central", "eu-*"))
+    """
+
+    def __init__(self, *regions: str, sticky_bytes: int = STICKY_BYTES) -> None:
+        if not regions:
+            raise ValueError("Geographic needs at least one region")
+        self.regions: Final = regions
+        self._sticky = Sticky(sticky_bytes, among=self.preferred)
+        self._known: dict[str, tuple[TopicView, Sequence[int]]] = {}
+
+    def __call__(self, choice: Choice, key: bytes | None, value: bytes | None) -> int:
+        if key is None:
+            return self._sticky(choice, None, value)
+        preferred = self.preferred(choice)
+        return preferred[partition_of(key, len(preferred))]
+
+    def preferred(self, choice: Choice) -> Sequence[int]:
+        """The partitions to choose from now; looked up once for each state of the metadata."""
+        topic = choice.topic
+        known = self._known.get(topic.name)
+        if known is None or known[0] is not topic:
+            known = self._known[topic.name] = topic, self._find(choice)
+        return known[1]
+
+    def _find(self, choice: Choice) -> Sequence[int]:
+        candidates = choice.candidates
+        for region in self.regions:
+            near = [each for each in candidates if is_in(choice.leader(each), region)]
+            if near:
+                return near
+        return candidates
+
+
+def is_in(node: NodeView | None, region: str) -> bool:
+    """Whether a node's rack or host fits a region's name or pattern."""
+    if node is None:
+        return False
+    return fnmatchcase(node.host, region) or (
+        node.rack is not None and fnmatchcase(node.rack, region)
+    )
