@@ -320,6 +320,9 @@ class FailDisk:
     def usage(self, path: str) -> tuple[int, int]:
         return self._disk.usage(path)
 
+    def open_files_max(self) -> int:
+        return self._disk.open_files_max()
+
     def lock(self, path: str) -> Lock:
         return self._pass("lock", path, lambda: self._disk.lock(path))
 
