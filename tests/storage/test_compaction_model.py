@@ -102,7 +102,9 @@ class World:
         if disk.is_alive:
             disk.die()
         self.drive = self.drive.clone()
-        self.drive.power_cut(rng, rng.choice(LOSSY))
+        if rng.random() < 0.8:  # else the process alone died
+            self.drive.power_cut(rng, rng.choice(LOSSY))
+        self.drive.locks = {}
 
 
 def run(steps: list[tuple[str, int]], seed: int) -> World:

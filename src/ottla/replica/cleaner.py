@@ -177,16 +177,19 @@ class Cleaner:
             read_bytes=broker.log_cleaner_io_buffer_size // 2,
         )
         compaction = Compaction(self._world.disk, plan)
-        by_base = {each.base_offset: each for each in segments}
+        by_base = {each.base_offset: each for each in segments}  # but for those replaced already
         before = sum(each.size_bytes for each in segments)
         try:
             await self._drive(log, compaction.survey())
             while compaction.has_more:
                 await self._replace_group(log, compaction, by_base)
-        except BaseException:
+        except BaseException as error:
             if self._is_here(log) and not log.is_replacing:
                 with suppress(OSError):
                     await self._offload(compaction.remove_leftovers)
+            has_lost = any(each not in log.segments for each in by_base.values())
+            if isinstance(error, FileNotFoundError) and has_lost:
+                raise GivenUpError from error
             raise
         log.cleaner_offset = compaction.next_dirty_offset
         logger.info(
@@ -220,6 +223,8 @@ class Cleaner:
         await self._settled(log, lambda: replacement.swap(self._world.clock.time_ms()))
         await self._settled(log, replacement.finish)
         replacement.end()
+        for each in gone:
+            del by_base[each.base_offset]
 
     async def _settled(self, log: Log, step: Callable[[], None]) -> None:
         """Take a step of a swap and make its names durable. A shortage is waited out: what is

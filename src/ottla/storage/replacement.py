@@ -33,7 +33,7 @@ class Replacement:
     def is_possible(self) -> bool:
         """Whether the log still is what the segment was made of."""
         segments = self.log.segments
-        if self.gone[0] not in segments:
+        if self.gone[0] not in segments or self.log.is_held:
             return False
         at = segments.index(self.gone[0])
         there = segments[at : at + len(self.gone)]
