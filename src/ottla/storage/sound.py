@@ -124,6 +124,8 @@ class RangeCheck:
             return
         try:
             self._check(file)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.path) from error
         finally:
             file.close()
 

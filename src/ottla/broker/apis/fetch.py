@@ -5,7 +5,9 @@ the first partition with data gives at least one batch, however large (KIP-74), 
 otherwise stays within `max_bytes`. What finds less than `min_bytes` parks until the high
 watermark of one of its partitions moves or `max_wait_ms` is over; an error answers at once.
 A range that is not in the page cache is read ahead on a helper thread first, so that no disk
-stalls the reactor. Sessions (KIP-227) answer only partitions that changed.
+stalls the reactor; one that an earlier life wrote and nobody has read since is checked there, and
+answered with CORRUPT_MESSAGE where it is not what was written. Sessions (KIP-227) answer only
+partitions that changed.
 Versions. 4 is the floor, 7 sessions, 9 and 12 leader epochs (KIP-320), 11 the client's rack,
 12 is flexible, 13 topic ids (KIP-516), 15 moved the replica id, 17 and 18 are for replicas.
 """
@@ -13,6 +15,7 @@ Versions. 4 is the floor, 7 sessions, 9 and 12 leader epochs (KIP-320), 11 the c
 import logging
 from collections.abc import Iterable
 from functools import partial
+from typing import NamedTuple
 
 from ottla.base.errors import CorruptionError, ErrorCode, KafkaError, check
 from ottla.base.ids import Uuid
@@ -28,6 +31,8 @@ from ottla.protocol.messages.fetch import (
 from ottla.replica.fetch_session import FINAL_EPOCH, INITIAL_EPOCH, FetchSession, Key, Wanted
 from ottla.replica.partition import Partition
 from ottla.replica.purgatory import Parked
+from ottla.storage.sound import RangeCheck
+from ottla.storage.unread import check_of, note_checked
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +54,10 @@ def fetch(context: RequestContext, request: FetchRequest) -> FetchResponse | Par
     if response is None:
         attempt.park()
         return attempt
-    cold = attempt.cold_ranges()
-    if not cold:
+    doubts = attempt.doubts()
+    if not doubts:
         return response
-    attempt.read_ahead(cold, response)
+    attempt.read_ahead(doubts, response)
     return attempt
 
 
@@ -110,7 +115,7 @@ class FetchAttempt(Parked):
         self._max_bytes = min(request.max_bytes, services.settings.fetch_max_bytes)
         self._min_bytes = min(request.min_bytes, self._max_bytes)
         self._max_wait_ms = request.max_wait_ms
-        self._ranges: list[FileRange] = []
+        self._ranges: list[tuple[Partition, PartitionData]] = []
         self._waited_on: list[Partition] = []
         self._is_run_due = False
         self._session: FetchSession | None = None
@@ -139,14 +144,13 @@ class FetchAttempt(Parked):
     def run(self, *, final: bool = False) -> FetchResponse | None:
         """The response, or None while there is too little and time is left."""
         rows: list[Row] = []
-        self._ranges = ranges = []
+        self._ranges = []
         size = 0
         urgent = final or self._max_wait_ms <= 0
         for one in self._wanted:
             data = self._read(one, self._max_bytes - size, at_least_one=size == 0)
             if isinstance(data.records, FileRange):
                 size += data.records.length
-                ranges.append(data.records)
             elif data.error_code or data.diverging_epoch is not None:
                 urgent = True
             rows.append((one, data))
@@ -168,10 +172,13 @@ class FetchAttempt(Parked):
                 )
         except KafkaError as error:
             return _error(one, error.code)
-        except (CorruptionError, OSError) as error:
+        except CorruptionError as error:
+            log.error("Fetch of partition %d at %d: %s", one.index, one.fetch_offset, error)
+            return _error(one, ErrorCode.CORRUPT_MESSAGE)
+        except OSError as error:
             log.error("Fetch of partition %d at %d: %s", one.index, one.fetch_offset, error)
             return _error(one, ErrorCode.KAFKA_STORAGE_ERROR)
-        return PartitionData(
+        data = PartitionData(
             partition_index=one.index,
             high_watermark=partition.high_watermark,
             last_stable_offset=partition.last_stable_offset,
@@ -179,6 +186,9 @@ class FetchAttempt(Parked):
             diverging_epoch=diverging,
             records=b"" if records is None else records,
         )
+        if records is not None:
+            self._ranges.append((partition, data))
+        return data
 
     def _response(self, rows: list[Row]) -> FetchResponse:
         session = self._session
@@ -240,29 +250,41 @@ class FetchAttempt(Parked):
         self.on_complete = None
         self._stop_waiting()
 
-    def cold_ranges(self) -> list[FileRange]:
-        return [each for each in self._ranges if not _is_resident(each)]
+    def doubts(self) -> list["Doubt"]:
+        """What is to be read on a helper thread before it is sent."""
+        doubts = []
+        for partition, data in self._ranges:
+            if isinstance(data.records, FileRange):
+                unread = check_of(partition.log, data.records)
+                if unread is not None or not _is_resident(data.records):
+                    generation = partition.log.generation
+                    doubts.append(Doubt(partition, data, data.records, unread, generation))
+        return doubts
 
-    def read_ahead(self, cold: list[FileRange], response: FetchResponse) -> None:
-        """Bring what is cold into the page cache on a helper thread, then answer."""
+    def read_ahead(self, doubts: list["Doubt"], response: FetchResponse) -> None:
+        """Bring what is cold into the page cache on a helper thread, and check what was not read
+        since it was written; then answer."""
         replicas = self._services.replicas
+        ranges = [(each.range, each.unread) for each in doubts]
 
-        def done(_: None, error: BaseException | None) -> None:
+        def done(faults: list[CorruptionError | None] | None, error: BaseException | None) -> None:
             if isinstance(error, OSError):
                 replicas.read_failed(error.filename, error)
                 self._complete(self.run(final=True) or response)
-            else:
-                self._complete(response)
+                return
+            for doubt, fault in zip(doubts, faults or (), strict=False):
+                doubt.settle(fault)
+            self._complete(response)
 
-        self._services.world.offload.submit(partial(_read_ahead, cold), done)
+        self._services.world.offload.submit(partial(_read_ahead, ranges), done)
 
     def _finish(self, response: FetchResponse | None) -> None:
         self._stop_waiting()
         if self.on_complete is None or response is None:
             return
-        cold = self.cold_ranges()
-        if cold:
-            self.read_ahead(cold, response)
+        doubts = self.doubts()
+        if doubts:
+            self.read_ahead(doubts, response)
         else:
             self._complete(response)
 
@@ -285,10 +307,46 @@ def _is_resident(part: FileRange) -> bool:
         return False
 
 
-def _read_ahead(ranges: list[FileRange]) -> None:
-    """On a helper thread."""
-    for file, position, length in ranges:
-        file.read_ahead(position, length)
+class Doubt(NamedTuple):
+    """A range in a response that is not in the page cache, or that nobody has read since an
+    earlier life wrote it."""
+
+    partition: Partition
+    data: PartitionData
+    range: FileRange
+    unread: RangeCheck | None
+    generation: int
+    """Of the log: another segment may stand under the name of the one that was to be read."""
+
+    def settle(self, fault: CorruptionError | None) -> None:
+        """Take note that it is sound, or take it out of the response."""
+        its_log, data = self.partition.log, self.data
+        if self.generation != its_log.generation:
+            return
+        if fault is not None:
+            name = its_log.topic_partition
+            log.error("Fetch of %s is answered with CORRUPT_MESSAGE: %s", name, fault)
+            data.error_code, data.records = ErrorCode.CORRUPT_MESSAGE, b""
+        elif self.unread is not None:
+            note_checked(its_log, self.unread)
+
+
+def _read_ahead(
+    ranges: list[tuple[FileRange, RangeCheck | None]],
+) -> list[CorruptionError | None]:
+    """On a helper thread. What is wrong with each; an OSError names the file."""
+    faults: list[CorruptionError | None] = []
+    for (file, position, length), unread in ranges:
+        fault = None
+        if unread is None:
+            file.read_ahead(position, length)
+        else:
+            try:
+                unread.run()
+            except CorruptionError as error:
+                fault = error
+        faults.append(fault)
+    return faults
 
 
 def divergence(partition: Partition, last_epoch: int, offset: int) -> EpochEndOffset | None:
