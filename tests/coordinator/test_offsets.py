@@ -300,7 +300,10 @@ def test_many_groups_are_looked_through_a_few_at_a_time(monkeypatch: pytest.Monk
         await place.answer(last)
         sizes: list[int] = []
         take = place.shard._take
-        place.shard._take = lambda records: (sizes.append(len(records)), take(records))[1]  # type: ignore[method-assign, assignment, func-returns-value]
+        place.shard._take = lambda records, producer: (  # type: ignore[method-assign]
+            sizes.append(len(records)),
+            take(records, producer),
+        )[1]
         await asyncio.sleep(3_700)
         assert place.machine.groups.ids() == []
         assert max(sizes) == 7

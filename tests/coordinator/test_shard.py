@@ -23,6 +23,7 @@ class Sums:
         self.host = host
         self.numbers: dict[str, int] = {}
         self.kept: list[Any] = []
+        self.pending: dict[int, list[Any]] = {}
         self.is_loaded = False
 
     def encode(self, record: tuple[str, int | None]) -> tuple[bytes, bytes | None]:
@@ -40,6 +41,14 @@ class Sums:
             self.numbers.pop(name, None)
         else:
             self.numbers[name] = number
+
+    def replay_pending(self, record: tuple[str, int | None], producer_id: int) -> None:
+        self.pending.setdefault(producer_id, []).append(record)
+
+    def end_transaction(self, producer_id: int, *, committed: bool) -> None:
+        for record in self.pending.pop(producer_id, []):
+            if committed:
+                self.replay(record)
 
     def loaded(self, now_ms: int) -> None:
         self.is_loaded = True

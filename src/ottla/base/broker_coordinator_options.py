@@ -145,24 +145,27 @@ class BrokerCoordinatorSettings(BrokerLogSettings):
     offsets_topic_segment_bytes: int = group(
         INT, 104_857_600, at_least(1), "Segment size of the topic of offsets."
     )
-    transaction_max_timeout_ms: int = later(
+    transaction_max_timeout_ms: int = group(
         INT, 900_000, at_least(1), "Longest timeout a transaction may ask for (ms)."
     )
-    transaction_state_log_min_isr: int = later(
+    transaction_state_log_min_isr: int = group(
         INT, 2, at_least(1), "min.insync.replicas of the topic of transactions."
     )
-    transaction_state_log_num_partitions: int = later(
+    transaction_state_log_num_partitions: int = group(
         INT, 50, at_least(1), "Partitions of the topic of transactions."
     )
-    transaction_state_log_replication_factor: int = later(
+    transaction_state_log_replication_factor: int = group(
         SHORT, 3, at_least(1), "Replicas of the topic of transactions."
     )
-    transaction_state_log_segment_bytes: int = later(
+    transaction_state_log_segment_bytes: int = group(
         INT, 104_857_600, at_least(1), "Segment size of the topic of transactions."
     )
-    transactional_id_expiration_ms: int = later(
+    transactional_id_expiration_ms: int = group(
         INT, WEEK_MS, at_least(1), "How long an idle transactional id is kept (ms)."
     )
-    transaction_abort_timed_out_transaction_cleanup_interval_ms: int = later(
+    transaction_abort_timed_out_transaction_cleanup_interval_ms: int = group(
         INT, 10_000, at_least(1), "How often overdue transactions are aborted (ms).", "low"
+    )
+    transaction_remove_expired_transaction_cleanup_interval_ms: int = group(
+        INT, 3_600_000, at_least(1), "How often idle transactional ids are looked for (ms).", "low"
     )

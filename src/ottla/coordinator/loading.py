@@ -2,12 +2,12 @@
 
 A piece that is not in the page cache is read ahead on a helper thread. Every batch is held to its
 CRC: state that is built from damaged bytes would be written back as if it were true. Records of a
-transaction are kept until its marker says that they count.
+transaction are replayed as such, and so is the marker that says whether they count.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, Protocol
 
 from ottla.base.errors import CorruptionError
 from ottla.base.limits import DECOMPRESSED_BYTES
@@ -22,23 +22,29 @@ TURN_RECORDS: Final = 500
 """Records that are replayed before others get their turn: some 5 ms."""
 
 
+class Replay(Protocol):
+    def record(self, record: Record, producer_id: int) -> None:
+        """The next record; of a transaction of that producer, if that is not -1."""
+
+    def end_transaction(self, producer_id: int, *, committed: bool) -> None:
+        """Its marker."""
+
+
 class Loading:
     """One pass over a log, up to where it ends when the pass gets there."""
 
-    def __init__(self, log: Log, offload: Offload, replay: Callable[[Record], None]) -> None:
+    def __init__(self, log: Log, offload: Offload, replay: Replay) -> None:
         self._log = log
         self._offload = offload
         self._replay = replay
         self._offset = log.log_start_offset
-        self._open: dict[int, list[Record]] = {}
-        """Records of transactions that have not ended, by producer id."""
 
     async def run(self) -> None:
         """CorruptionError, KafkaError or OSError where the log cannot be read."""
         replayed = 0
         while (piece := await self._next_piece()) is not None:
-            for record in self._records(piece):
-                self._replay(record)
+            for record, producer_id in self._records(piece):
+                self._replay.record(record, producer_id)
                 replayed += 1
                 if replayed % TURN_RECORDS == 0:
                     await asyncio.sleep(0)
@@ -90,23 +96,19 @@ class Loading:
                     size_bytes=header.size_bytes,
                 )
 
-    def _records(self, data: bytes) -> Iterator[Record]:
+    def _records(self, data: bytes) -> Iterator[tuple[Record, int]]:
         view = memoryview(data)
         for at, header in iterate_headers(data):
             batch = view[at : at + header.size_bytes]
             if header.is_control:
-                yield from self._ended(batch, header)
-            elif header.is_transactional:
-                held = self._open.setdefault(header.producer_id, [])
-                held.extend(iterate_records(batch, DECOMPRESSED_BYTES))
-            else:
-                yield from iterate_records(batch, DECOMPRESSED_BYTES)
+                self._end(batch, header)
+                continue
+            producer_id = header.producer_id if header.is_transactional else -1
+            for record in iterate_records(batch, DECOMPRESSED_BYTES):
+                yield record, producer_id
 
-    def _ended(self, batch: memoryview, header: BatchHeader) -> Iterator[Record]:
+    def _end(self, batch: memoryview, header: BatchHeader) -> None:
         for record in iterate_records(batch, DECOMPRESSED_BYTES):
             marker = read_marker(record)
-            if marker is None:
-                continue
-            held = self._open.pop(header.producer_id, [])
-            if marker.committed:
-                yield from held
+            if marker is not None:
+                self._replay.end_transaction(header.producer_id, committed=marker.committed)

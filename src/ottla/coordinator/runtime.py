@@ -19,6 +19,7 @@ from ottla.coordinator.pending import Pending
 from ottla.coordinator.shard import Host, Machine, Operation, Shard, State
 from ottla.metadata.delta import Delta
 from ottla.metadata.image import ClusterImage
+from ottla.records.control import Marker
 from ottla.replica.manager import ReplicaManager
 
 M = TypeVar("M", bound=Machine[Any])
@@ -88,6 +89,22 @@ class CoordinatorRuntime(Generic[M]):
             shard.perform(operation, pending)
         elif pending is not None:
             pending.fail(shard)
+
+    def end_transaction(
+        self,
+        index: int,
+        marker: Marker,
+        producer: tuple[int, int],
+        pending: Pending,
+        *,
+        is_bumped: bool,
+    ) -> None:
+        """End a producer's transaction on a shard (see `Shard.end_transaction`)."""
+        shard = self._find(index) if index >= 0 else ErrorCode.NOT_COORDINATOR
+        if isinstance(shard, ErrorCode):
+            pending.fail(shard)
+        else:
+            shard.end_transaction(marker, producer, pending, is_bumped=is_bumped)
 
     async def ask(self, index: int, operation: Operation[M]) -> Any:
         """The response of an operation; KafkaError where there is none."""

@@ -13,6 +13,9 @@ in the order of the operations.
 
     perform ── replay ──> _fresh ── append, end of turn ──> _waiting ── high watermark ──> answered
 
+Records may be of a producer's transaction: then they count when its marker says so, which comes by
+`end_transaction`.
+
 When an append fails, memory is ahead of the log: the machine is thrown away and loaded again,
 and whoever it had kept waiting is told. Timers belong to a machine and end with it.
 """
@@ -31,6 +34,7 @@ from ottla.coordinator.loading import Loading
 from ottla.coordinator.pending import Pending
 from ottla.coordinator.timers import Timers
 from ottla.records.builder import build_batch
+from ottla.records.control import Marker
 from ottla.records.record import Record
 from ottla.replica.partition import Partition
 
@@ -55,6 +59,12 @@ class Machine(Protocol[R]):
 
     def replay(self, record: R) -> None: ...
 
+    def replay_pending(self, record: R, producer_id: int) -> None:
+        """One of a transaction that has not ended."""
+
+    def end_transaction(self, producer_id: int, *, committed: bool) -> None:
+        """What was pending counts from now on, or never did."""
+
     def loaded(self, now_ms: int) -> None:
         """The whole log was replayed; timers may be set."""
 
@@ -71,6 +81,8 @@ class Outcome(NamedTuple):
     records: Sequence[Any] = ()
     response: Any = None
     """None: the request was kept, to be answered by a later operation."""
+    producer: tuple[int, int] | None = None
+    """Id and epoch of the producer in whose transaction the records are."""
 
 
 Operation = Callable[[M, int], Outcome]
@@ -83,6 +95,10 @@ class Host(Protocol):
     @property
     def record_max_bytes(self) -> int:
         """Most that key and value of one record may have together."""
+
+    @property
+    def epoch(self) -> int:
+        """Of the coordinator: the leader epoch of its partition."""
 
     def answer(self, pending: Pending, response: Any) -> None:
         """Answer a request that was kept, when all this is committed."""
@@ -140,6 +156,8 @@ class Shard(Generic[M]):
         """Of the operation that runs."""
         self._fresh: list[Answer] = []
         self._records: list[tuple[bytes, bytes | None]] = []
+        self._producer: tuple[int, int] | None = None
+        """In whose transaction `_records` are."""
         self._waiting: deque[_Commit] = deque()
         self._timeout: asyncio.TimerHandle | None = None
         self._load()
@@ -163,7 +181,7 @@ class Shard(Generic[M]):
         now_ms = self._world.clock.time_ms()
         try:
             outcome = operation(self.machine, now_ms)
-            self._take(outcome.records)
+            self._take(outcome.records, outcome.producer)
             if pending is not None and outcome.response is not None:
                 self._answers.append((pending, outcome.response))
         except KafkaError as error:
@@ -176,14 +194,50 @@ class Shard(Generic[M]):
             raise
         self._settle()
 
-    def _take(self, records: Sequence[Any]) -> None:
+    def _take(self, records: Sequence[Any], producer: tuple[int, int] | None) -> None:
         machine = self.machine
         encoded = [machine.encode(record) for record in records]
+        if encoded and self._records and producer != self._producer:
+            self._append_now()
         for record in records:
-            machine.replay(record)
+            if producer is None:
+                machine.replay(record)
+            else:
+                machine.replay_pending(record, producer[0])
         if encoded and not self._records:
             self._loop.call_soon(self._append)
+            self._producer = producer
         self._records += encoded
+
+    def _append_now(self) -> None:
+        """What comes next is of another transaction, or ends one: it has its own batch. KafkaError
+        where that cannot be."""
+        machine = self.machine
+        self._append()
+        if self.state is not State.ACTIVE or self.machine is not machine:
+            raise KafkaError(self.refusal or ErrorCode.COORDINATOR_NOT_AVAILABLE)
+
+    def end_transaction(
+        self, marker: Marker, producer: tuple[int, int], pending: Pending, *, is_bumped: bool
+    ) -> None:
+        """Bring the marker of a producer's transaction into the log; `pending` is told NONE when
+        it is there for good."""
+        if self.refusal:
+            pending.fail(self.refusal)
+            return
+        producer_id, epoch = producer
+        now_ms = self._world.clock.time_ms()
+        try:
+            self._append_now()
+            info = self.partition.append_marker(
+                marker, producer_id, epoch, now_ms, is_bumped=is_bumped
+            )
+        except KafkaError as error:
+            pending.fail(error.code)
+            return
+        if not info.is_duplicate:
+            self.machine.end_transaction(producer_id, committed=marker.committed)
+        self._wait_for_commit([(pending, ErrorCode.NONE)])
 
     def _settle(self) -> None:
         """Let the answers of an operation wait for what was appended before them."""
@@ -197,12 +251,13 @@ class Shard(Generic[M]):
 
     def _append(self) -> None:
         records, self._records = self._records, []
+        producer, self._producer = self._producer, None
         answers, self._fresh = self._fresh, []
         if self.state is not State.ACTIVE or not records:
             return
         now_ms = self._world.clock.time_ms()
         try:
-            for batch in self._batches(records, now_ms):
+            for batch in self._batches(records, now_ms, producer):
                 self.partition.append_own(batch, now_ms)
         except KafkaError as error:
             logger.warning("%s: append failed: %s", self, error)
@@ -215,19 +270,29 @@ class Shard(Generic[M]):
         self._wait_for_commit(answers)
 
     def _batches(
-        self, records: list[tuple[bytes, bytes | None]], now_ms: int
+        self,
+        records: list[tuple[bytes, bytes | None]],
+        now_ms: int,
+        producer: tuple[int, int] | None,
     ) -> Iterator[bytearray]:
+        producer_id, epoch = producer or (-1, -1)
+        build = partial(
+            build_batch,
+            producer_id=producer_id,
+            producer_epoch=epoch,
+            transactional=producer is not None,
+        )
         limit = min(self.partition.settings.max_message_bytes, BATCH_BYTES)
         made: list[Record] = []
         size = BATCH_OVERHEAD_BYTES
         for key, value in records:
             size += len(key) + len(value or b"") + RECORD_OVERHEAD_BYTES
             if made and size > limit:
-                yield build_batch(made)
+                yield build(made)
                 made = []
                 size = BATCH_OVERHEAD_BYTES + len(key) + len(value or b"") + RECORD_OVERHEAD_BYTES
             made.append(Record(len(made), now_ms, key, value))
-        yield build_batch(made)
+        yield build(made)
 
     # -- commit
 
@@ -272,6 +337,10 @@ class Shard(Generic[M]):
         overhead = RECORD_OVERHEAD_BYTES + BATCH_OVERHEAD_BYTES
         return self.partition.settings.max_message_bytes - overhead
 
+    @property
+    def epoch(self) -> int:
+        return self.partition.leader_epoch
+
     def answer(self, pending: Pending, response: Any) -> None:
         self._answers.append((pending, response))
 
@@ -293,17 +362,7 @@ class Shard(Generic[M]):
             self._task = self._loop.create_task(self._replay_log())
 
     async def _replay_log(self) -> None:
-        passed_over = 0
-        machine = self.machine
-
-        def replay(record: Record) -> None:
-            nonlocal passed_over
-            known = machine.decode(record.key or b"", record.value)
-            if known is None:
-                passed_over += 1
-            else:
-                machine.replay(known)
-
+        replay = _Replay(self.machine)
         try:
             await Loading(self.partition.log, self._world.offload, replay).run()
         except (KafkaError, CorruptionError, OSError) as error:
@@ -314,8 +373,8 @@ class Shard(Generic[M]):
             logger.exception("%s cannot be loaded, and is not served", self)
             self.close()
             return
-        if passed_over:
-            logger.warning("%s: %d records of unknown kinds passed over", self, passed_over)
+        if replay.passed_over:
+            logger.warning("%s: %d records of unknown kinds passed over", self, replay.passed_over)
         self._task = None
         self._become_active()
 
@@ -364,6 +423,26 @@ class Shard(Generic[M]):
 
     def __str__(self) -> str:
         return f"coordinator of {self.partition.topic}-{self.partition.index}"
+
+
+class _Replay:
+    """The records of a log into a machine."""
+
+    def __init__(self, machine: Machine[Any]) -> None:
+        self._machine = machine
+        self.passed_over = 0
+
+    def record(self, record: Record, producer_id: int) -> None:
+        known = self._machine.decode(record.key or b"", record.value)
+        if known is None:
+            self.passed_over += 1
+        elif producer_id < 0:
+            self._machine.replay(known)
+        else:
+            self._machine.replay_pending(known, producer_id)
+
+    def end_transaction(self, producer_id: int, *, committed: bool) -> None:
+        self._machine.end_transaction(producer_id, committed=committed)
 
 
 def _deliver(answers: list[Answer]) -> None:

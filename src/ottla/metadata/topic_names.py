@@ -12,7 +12,8 @@ from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.limits import CLIENT_TEXT_LOG_CHARS, TOPIC_NAME_CHARS
 
 CONSUMER_OFFSETS: Final = "__consumer_offsets"
-INTERNAL_TOPICS: Final = (CONSUMER_OFFSETS, "__transaction_state", "__share_group_state")
+TRANSACTION_STATE: Final = "__transaction_state"
+INTERNAL_TOPICS: Final = (CONSUMER_OFFSETS, TRANSACTION_STATE, "__share_group_state")
 """The logs of coordinators: clients read them, and do not write to them."""
 
 _LEGAL: Final = re.compile(r"[a-zA-Z0-9._-]+")

@@ -121,8 +121,13 @@ class TransactionIndex:
 
     def collect(self, start_offset: int, end_offset: int) -> Aborted:
         """Those that a reader of the offsets from `start_offset` to below `end_offset` may meet."""
+        if not self._size_bytes:
+            return Aborted([], is_complete=False)
         found = []
-        for each in self.entries():
+        entries = self.entries()
+        if not entries:
+            self._size_bytes = 0  # no file, mostly: it is not looked for again
+        for each in entries:
             if each.last_offset >= start_offset and each.first_offset < end_offset:
                 found.append(each)
             if each.last_stable_offset >= end_offset:

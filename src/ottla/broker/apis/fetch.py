@@ -6,8 +6,9 @@ otherwise stays within `max_bytes`. What finds less than `min_bytes` parks until
 watermark of one of its partitions moves or `max_wait_ms` is over; an error answers at once.
 A range that is not in the page cache is read ahead on a helper thread first, so that no disk
 stalls the reactor; one that an earlier life wrote and nobody has read since is checked there, and
-answered with CORRUPT_MESSAGE where it is not what was written. Sessions (KIP-227) answer only
-partitions that changed.
+answered with CORRUPT_MESSAGE where it is not what was written. For read_committed a range ends at
+the last stable offset, and the aborted transactions that a reader meets in it are listed. Sessions
+(KIP-227) answer only partitions that changed.
 Versions. 4 is the floor, 7 sessions, 9 and 12 leader epochs (KIP-320), 11 the client's rack,
 12 is flexible, 13 topic ids (KIP-516), 15 moved the replica id, 17 and 18 are for replicas.
 """
@@ -22,6 +23,7 @@ from ottla.base.ids import Uuid
 from ottla.base.world import FileRange
 from ottla.broker.context import RequestContext, Services
 from ottla.protocol.messages.fetch import (
+    AbortedTransaction,
     EpochEndOffset,
     FetchableTopicResponse,
     FetchRequest,
@@ -36,6 +38,7 @@ from ottla.storage.unread import check_of, note_checked
 
 log = logging.getLogger(__name__)
 
+READ_COMMITTED = 1
 FEW_PARTITIONS = 4
 """Up to so many are looked at again for each that got more."""
 Row = tuple[Wanted, PartitionData]
@@ -96,6 +99,7 @@ class FetchAttempt(Parked):
     __slots__ = (
         "_api_version",
         "_full",
+        "_is_committed",
         "_is_run_due",
         "_max_bytes",
         "_max_wait_ms",
@@ -115,6 +119,7 @@ class FetchAttempt(Parked):
         self._max_bytes = min(request.max_bytes, services.settings.fetch_max_bytes)
         self._min_bytes = min(request.min_bytes, self._max_bytes)
         self._max_wait_ms = request.max_wait_ms
+        self._is_committed = request.isolation_level == READ_COMMITTED
         self._ranges: list[tuple[Partition, PartitionData]] = []
         self._waited_on: list[Partition] = []
         self._is_run_due = False
@@ -165,8 +170,16 @@ class FetchAttempt(Parked):
             diverging = None
             if one.last_fetched_epoch >= 0:
                 diverging = divergence(partition, one.last_fetched_epoch, one.fetch_offset)
-            records = None
-            if diverging is None:
+            records, aborted = None, None
+            if diverging is None and self._is_committed:
+                records, found = partition.read_committed(
+                    one.fetch_offset, min(one.max_bytes, room), at_least_one=at_least_one
+                )
+                aborted = [
+                    AbortedTransaction(producer_id=each.producer_id, first_offset=each.first_offset)
+                    for each in found
+                ]
+            elif diverging is None:
                 records = partition.read(
                     one.fetch_offset, min(one.max_bytes, room), at_least_one=at_least_one
                 )
@@ -184,6 +197,7 @@ class FetchAttempt(Parked):
             last_stable_offset=partition.last_stable_offset,
             log_start_offset=partition.log.log_start_offset,
             diverging_epoch=diverging,
+            aborted_transactions=aborted,
             records=b"" if records is None else records,
         )
         if records is not None:

@@ -15,6 +15,7 @@ from ottla.coordinator.group.classic import ClassicGroup
 from ottla.coordinator.group.consumer_group import ConsumerGroup
 from ottla.coordinator.group.consumer_records import ConsumerGroupKey, ConsumerRecord
 from ottla.coordinator.group.member import Budget
+from ottla.coordinator.group.pending_offsets import PendingOffsets
 from ottla.coordinator.group.records import GroupLogRecord, OffsetRecord, OffsetValue
 
 Offsets = dict[tuple[str, int], OffsetValue]
@@ -28,6 +29,7 @@ class Groups:
         self._groups: dict[str, ClassicGroup] = {}
         self._consumer: dict[str, ConsumerGroup] = {}
         self._offsets: dict[str, Offsets] = {}
+        self.pending = PendingOffsets()
 
     # -- finding
 
@@ -120,7 +122,18 @@ class Groups:
         elif group is not None:
             group.replay(record)
 
+    def replay_pending(self, record: GroupLogRecord, producer_id: int) -> None:
+        """One of a transaction that has not ended."""
+        if isinstance(record, OffsetRecord):
+            self.pending.add(producer_id, record)
+
+    def end_transaction(self, producer_id: int, *, committed: bool) -> None:
+        for record in list(self.pending.end(producer_id)):
+            if committed:
+                self._replay_offset(record)
+
     def _replay_offset(self, record: OffsetRecord) -> None:
+        self.pending.supersede(record)
         key, value = record.key, record.value
         place = (intern(key.topic), key.partition)
         if value is not None:

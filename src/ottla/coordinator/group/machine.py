@@ -53,6 +53,12 @@ class GroupMachine:
     def replay(self, record: GroupLogRecord) -> None:
         self.groups.replay(record)
 
+    def replay_pending(self, record: GroupLogRecord, producer_id: int) -> None:
+        self.groups.replay_pending(record, producer_id)
+
+    def end_transaction(self, producer_id: int, *, committed: bool) -> None:
+        self.groups.end_transaction(producer_id, committed=committed)
+
     def loaded(self, now_ms: int) -> None:
         self.rebalance.loaded(now_ms)
         self._schedule_expiry()
