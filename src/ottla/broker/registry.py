@@ -52,6 +52,7 @@ ENDPOINTS: Final[dict[int, Endpoint]] = {
     ApiKey.OFFSET_FOR_LEADER_EPOCH: Endpoint("offset_for_leader_epoch"),
     ApiKey.DESCRIBE_CONFIGS: Endpoint("describe_configs"),
     ApiKey.ALTER_CONFIGS: Endpoint("alter_configs"),
+    ApiKey.ALTER_REPLICA_LOG_DIRS: Endpoint("alter_replica_log_dirs"),
     ApiKey.DESCRIBE_LOG_DIRS: Endpoint("describe_log_dirs"),
     ApiKey.CREATE_PARTITIONS: Endpoint("create_partitions"),
     ApiKey.DELETE_GROUPS: Endpoint("delete_groups"),

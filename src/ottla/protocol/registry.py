@@ -45,6 +45,7 @@ APIS: Final[dict[int, Api]] = {
     ApiKey.OFFSET_FOR_LEADER_EPOCH: Api(2, 4, flexible=4),
     ApiKey.DESCRIBE_CONFIGS: Api(1, 4, flexible=4),
     ApiKey.ALTER_CONFIGS: Api(0, 2, flexible=2),
+    ApiKey.ALTER_REPLICA_LOG_DIRS: Api(1, 2, flexible=2),
     ApiKey.DESCRIBE_LOG_DIRS: Api(1, 5, flexible=2),
     ApiKey.CREATE_PARTITIONS: Api(0, 3, flexible=2),
     ApiKey.DELETE_GROUPS: Api(0, 3, flexible=2),

@@ -44,6 +44,7 @@ class Directory:
         "_short_at",
         "_soon",
         "_soon_timer",
+        "_when_flushed",
         "flusher",
         "is_kick_due",
         "log_dir",
@@ -66,6 +67,7 @@ class Directory:
         self._soon: dict[Log, None] = {}
         self._soon_timer: asyncio.TimerHandle | None = None
         self._retry_timer: asyncio.TimerHandle | None = None
+        self._when_flushed: dict[Log, Callable[[], None]] = {}
         self._short_at: float | None = None
         """When the last shortage of those that are not over yet was met."""
         self.flusher = Flusher(
@@ -136,6 +138,9 @@ class Directory:
     def _flushed(self, logs: list[Log]) -> None:
         self.has_room()
         for log in logs:
+            call = self._when_flushed.pop(log, None)
+            if call is not None:
+                call()
             partition = self._partitions.get(log)
             if partition is None:
                 continue
@@ -155,6 +160,10 @@ class Directory:
             timer.cancel()
             self.flusher.mark_dirty(log)
         self._due.clear()
+
+    def when_flushed(self, log: Log, call: Callable[[], None]) -> None:
+        """Call back, once, after the next round that takes the log up."""
+        self._when_flushed[log] = call
 
     def high_watermarks(self) -> dict[TopicPartition, int]:
         return {

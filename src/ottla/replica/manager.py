@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ottla.base.disk_errors import is_shortage
 from ottla.base.errors import ErrorCode, KafkaError
@@ -24,14 +24,19 @@ from ottla.base.world import World
 from ottla.metadata.delta import Delta
 from ottla.metadata.image import ClusterImage, PartitionImage, TopicImage
 from ottla.replica.directory import Directory
+from ottla.replica.mover import Mover
 from ottla.replica.partition import Partition, batch_rules
 from ottla.storage.config import LogConfig
 from ottla.storage.group_opening import Opened
 from ottla.storage.log import Log
 from ottla.storage.log_dir import LogDir
+from ottla.storage.names import has_future_name
 from ottla.storage.open_segments import OpenSegments, capacity_for
 
 logger = logging.getLogger(__name__)
+
+PREFERRED_MAX: Final = 10_000
+"""Partitions that are not here and whose directory is remembered."""
 
 
 class Waiting(NamedTuple):
@@ -60,6 +65,7 @@ class ReplicaManager:
         shelf = OpenSegments(capacity_for(world.disk.open_files_max()), self._hurry)
         for log_dir in log_dirs:
             log_dir.shelf = shelf
+        self.mover = Mover(world.offload, checkpoint=self.checkpoint, moved=self._moved)
         self._partitions: dict[str | bytes, dict[int, Partition]] = {}
         """By topic name and, the same object, by topic id."""
         self._refusals: dict[tuple[str | bytes, int], ErrorCode] = {}
@@ -68,6 +74,8 @@ class ReplicaManager:
         self._doomed: dict[TopicPartition, Uuid] = {}
         """Logs of deleted topics, by their id, that could not be deleted yet."""
         self._image: ClusterImage | None = None
+        self.preferred: dict[TopicPartition, Directory] = {}
+        """Where partitions go that are not made yet, if they are."""
         self._homes: dict[Partition, Directory] = {}
 
     # hot: produce, fetch
@@ -92,6 +100,31 @@ class ReplicaManager:
         for directory in self.directories:
             if isinstance(log, Log) and directory.has(log):
                 directory.mark_dirty(log)
+
+    def move(self, topic: str, index: int, path: str) -> None:
+        """Begin to move a partition to another log directory. KafkaError says why not; where
+        the partition is not here, it goes there should it be made."""
+        topic_partition = TopicPartition(topic, PartitionIndex(index))
+        if not has_future_name(topic_partition):
+            raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, "the topic's name is too long")
+        homes = [each for each in self.directories if each.log_dir.path == path]
+        if not homes:
+            raise KafkaError(ErrorCode.LOG_DIR_NOT_FOUND, f"{path} is not in log.dirs")
+        if homes[0].log_dir.is_offline:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"{path} is offline")
+        partition = self._partitions.get(topic, {}).get(index)
+        if partition is None:
+            if len(self.preferred) < PREFERRED_MAX:
+                self.preferred[topic_partition] = homes[0]
+            refusal = self._refusals.get((topic, index), ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+            is_here = refusal == ErrorCode.NOT_LEADER_OR_FOLLOWER
+            raise KafkaError(ErrorCode.REPLICA_NOT_AVAILABLE if is_here else refusal)
+        if partition.refusal:
+            raise KafkaError(partition.refusal)
+        source = self._homes[partition]
+        if source is not homes[0] and any(each.log_dir.is_offline for each in self.directories):
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "a log directory is offline")
+        self.mover.start(partition, source, homes[0])
 
     # -- following the image
 
@@ -136,8 +169,9 @@ class ReplicaManager:
             self._refuse(topic_partition, waiting, ErrorCode.NOT_LEADER_OR_FOLLOWER)
             return
         config = log_config(settings, self._settings)
-        directory = self._home_of(topic_partition, is_new=is_new)
+        directory = None
         try:
+            directory = self._home_of(topic_partition, is_new=is_new)
             if directory is None or directory.log_dir.is_offline:
                 raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "a log directory is offline")
             log = directory.log_dir.create(topic_partition, topic.id, config)
@@ -176,6 +210,9 @@ class ReplicaManager:
         )
         directory.add(made)
         self._homes[made] = directory
+        for other in self.directories:
+            if log.topic_partition in other.log_dir.wanted:
+                self.mover.start(made, directory, other)
         self._partitions[topic.name][partition.index] = made
         topic_partition = log.topic_partition
         if self._waiting.pop(topic_partition, None) is not None:
@@ -201,13 +238,32 @@ class ReplicaManager:
 
     def _home_of(self, topic_partition: TopicPartition, *, is_new: bool) -> Directory | None:
         """Where its log is, or else where a new one goes; None where that must not be made."""
-        for directory in self.directories:
-            if topic_partition in directory.log_dir:
-                return directory
+        homes = [each for each in self.directories if topic_partition in each.log_dir]
+        if homes:
+            return self._chosen(topic_partition, homes)
         online = [each for each in self.directories if not each.log_dir.is_offline]
         if not online or (not is_new and len(online) < len(self.directories)):
             return None
-        return min(online, key=len)
+        preferred = self.preferred.pop(topic_partition, None)
+        return preferred if preferred in online else min(online, key=len)
+
+    def _chosen(self, topic_partition: TopicPartition, homes: list[Directory]) -> Directory:
+        """Of directories that hold the same partition the one with the longest log: a crash came
+        between the end of a move and the deletion of what it left (`FutureLog`)."""
+
+        def end_offset(directory: Directory) -> int:
+            log = directory.log_dir.logs.get(topic_partition)
+            return log.log_end_offset if log is not None else -1
+
+        chosen = max(homes, key=end_offset)
+        for directory in homes:
+            if directory is not chosen and not directory.log_dir.is_offline:
+                logger.warning("%s is in %s too: a stray", topic_partition, directory.log_dir.path)
+                directory.log_dir.make_stray(topic_partition)
+        return chosen
+
+    def _moved(self, partition: Partition, directory: Directory) -> None:
+        self._homes[partition] = directory
 
     def _delete_topic(self, topic: TopicImage) -> None:
         partitions = self._partitions.pop(topic.id, {})
@@ -225,6 +281,9 @@ class ReplicaManager:
             directory.remove(partition)
             partition.close(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
             self._delete_log(directory, partition.log.topic_partition, topic.id)
+            left = self.mover.forget(partition.log.topic_partition)
+            if left is not None:
+                self._delete_log(left, partition.log.topic_partition, topic.id)
 
     def _delete_log(
         self, directory: Directory, topic_partition: TopicPartition, topic_id: Uuid
@@ -300,6 +359,8 @@ class ReplicaManager:
             try:
                 directory.log_dir.remove_deleted()
                 for partition in directory:
+                    if partition.log.is_held:
+                        continue
                     partition.log.retire_old_segments(now_ms, partition.high_watermark)
             except OSError as error:
                 directory.failed(error)
@@ -348,11 +409,13 @@ class ReplicaManager:
     async def close(self) -> None:
         """Flush, and leave every directory as a clean stop does."""
         loop = asyncio.get_running_loop()
+        await self.mover.close()
         for directory in self.directories:
             directory.hurry()
             idle: asyncio.Future[None] = loop.create_future()
             directory.flusher.when_idle(partial(idle.set_result, None))
             await idle
+        for directory in self.directories:
             is_clean = not directory.flusher.has_given_up
             try:
                 directory.log_dir.close(directory.high_watermarks(), is_clean=is_clean)

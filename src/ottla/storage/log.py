@@ -490,7 +490,7 @@ class Log:
         """Drop the segments wholly below `end_offset`, which is a log start that the disk knows;
         their count. Their files keep the name `.deleted` for `file.delete.delay.ms`."""
         check(end_offset <= self.log_start_offset, "only what is retired is dropped")
-        if self.is_replacing:
+        if self.is_replacing or self.is_held:
             return 0
         count = max(bisect_right(self._bases, end_offset) - 1, 0)
         for _ in range(count):

@@ -49,6 +49,7 @@ from ottla.storage.names import (
     SYNC_FAILED,
     leaving_directory,
     leaving_state,
+    parse_future_directory,
     parse_partition_directory,
     partition_directory,
 )
@@ -88,6 +89,10 @@ class LogDir:
         """Of the logs here, offline ones too; one that a crash left without its id is missing."""
         self.offline_logs: dict[TopicPartition, CorruptionError] = {}
         self.unowned: dict[TopicPartition, None] = {}
+        self.futures: Offsets = {}
+        """Log starts of what is being moved here, for the checkpoint."""
+        self.wanted: list[TopicPartition] = []
+        """Were being moved here when the node stopped."""
         self.shelf: OpenSegments | None = None
         self._checkpoints = DirectoryCheckpoints(disk, path, self._offsets)
         self._leaving = LeavingLogs(disk, path, clock)
@@ -241,6 +246,11 @@ class LogDir:
                 self.disk.sync_directory(self.path)  # its new name first: see LeavingLogs
                 self.disk.remove_directory(directory)
                 continue
+            future = parse_future_directory(name)
+            if future is not None and self.disk.is_directory(directory):
+                self.disk.remove_directory(directory)
+                self.wanted.append(future)
+                continue
             if topic_partition is None or not self.disk.is_directory(directory):
                 continue
             config = config_of(topic_partition.topic)
@@ -303,6 +313,21 @@ class LogDir:
         log.name_topic(topic_id_text(topic_id))
         return log
 
+    def forget_lines(self, topic_partition: TopicPartition) -> None:
+        """The checkpoints must not speak of it: its log is about to be made."""
+        self._checkpoints.forget(topic_partition)
+
+    def adopt(self, topic_partition: TopicPartition, topic_id: Uuid | None, log: Log) -> None:
+        """A log that was moved here."""
+        log.shelf = self.shelf
+        self.logs[topic_partition] = log
+        if topic_id is not None:
+            self.topic_ids[topic_partition] = topic_id
+
+    def make_stray(self, topic_partition: TopicPartition) -> None:
+        """It is no partition's any more; its files stay."""
+        self._move_away(topic_partition, STRAY_SUFFIX)
+
     def delete(self, topic_partition: TopicPartition) -> None:
         """The partition is gone at once, its files when their delay is over."""
         self._move_away(topic_partition, DELETE_SUFFIX)
@@ -338,7 +363,8 @@ class LogDir:
         points = {each: log.flushed_end_offset for each, log in self.logs.items()}
         # Kafka leaves out a start that the first segment tells by its name: but a power cut may
         # bring segments back that were dropped a moment ago.
-        starts = {
+        starts = {each: start for each, start in self.futures.items() if start > 0}
+        starts |= {
             each: log.log_start_offset
             for each, log in self.logs.items()
             if log.log_start_offset > 0

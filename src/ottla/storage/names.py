@@ -48,6 +48,7 @@ SWAP: Final = ".swap"
 
 DELETE_SUFFIX: Final = "-delete"
 STRAY_SUFFIX: Final = "-stray"
+FUTURE_SUFFIX: Final = "-future"
 NAME_BYTES: Final = 255
 """Longest name that file systems take."""
 
@@ -99,3 +100,16 @@ def leaving_state(name: str) -> str | None:
     """`delete`, `future` or `stray` for such a directory's name, else None."""
     match = _LEAVING.fullmatch(name)
     return match[1] if match else None
+
+
+def parse_future_directory(name: str) -> TopicPartition | None:
+    """The partition that was being copied into a directory of this name."""
+    if leaving_state(name) != "future":
+        return None
+    return parse_partition_directory(name.rpartition(".")[0])
+
+
+def has_future_name(topic_partition: TopicPartition) -> bool:
+    """Whether its directory's name has room for what is behind a `-future` one's."""
+    name = leaving_directory(topic_partition, bytes(16), FUTURE_SUFFIX)
+    return name.startswith(f"{partition_directory(topic_partition)}.")
