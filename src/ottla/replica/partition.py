@@ -5,6 +5,12 @@ replica that is this log's own flushed end. With `flush.on.ack=false` it is the 
 Kafka, and the page cache is trusted. Consumers see what lies below it; an acks=all Produce is
 answered when it has passed the request's last record.
 
+A transaction is appended to when its coordinator has said that it is open and holds this partition
+(KIP-890): with its first batch here, whoever produces hands in a token of that. A marker ends all
+tokens of its producer, so that no answer of before it lets something in behind it. A read_committed
+consumer sees what lies below the last stable offset: where the first transaction begins that is
+open or whose marker lies at or past the high watermark.
+
 Waiters for offsets are a queue: appends come in order of offset, so the first one that is not
 reached ends the search. Waiters for data (parked fetches) are told of every advance and decide
 by themselves.
@@ -21,11 +27,15 @@ from ottla.base.world import FileRange
 from ottla.metadata.topic_names import INTERNAL_TOPICS
 from ottla.records.batch import TRANSACTIONAL, BatchHeader, read_header
 from ottla.records.compression import CODEC_NUMBERS
+from ottla.records.control import Marker, build_marker
 from ottla.records.validation import BatchRules, check_produced
-from ottla.storage.log import AppendInfo, Log, ReadHint
+from ottla.storage.log import AppendInfo, Log, LogRead, ReadHint
+from ottla.storage.transaction_index import AbortedTransaction
 
 HINT_COUNT: Final = 8
 """Sequential readers whose place is remembered, by the offset they will ask for next."""
+OPEN: Final = object()
+"""The token of a batch whose transaction is open in the partition: nothing is to be verified."""
 IN_SYNC_COUNT: Final = 1
 """Size of the in-sync set; replication will make it a set."""
 
@@ -66,6 +76,7 @@ class Partition:
         "_flushing",
         "_hints",
         "_offset_waiters",
+        "_verifying",
         "high_watermark",
         "index",
         "is_internal",
@@ -99,8 +110,11 @@ class Partition:
         self._offset_waiters: deque[tuple[int, OffsetWaiter]] = deque()
         self._data_waiters: dict[DataWaiter, None] = {}
         self._hints: dict[int, ReadHint] = {}
+        self._verifying: dict[int, dict[object, None]] = {}
+        """Tokens of producers whose transactions are being verified, or were."""
         self.configure(settings)
         self.high_watermark = self._durable_end()
+        log.producer_state.transactions.settle(self.high_watermark)
 
     def configure(self, settings: TopicSettings) -> None:
         """Take on the topic's settings as they are now."""
@@ -109,16 +123,23 @@ class Partition:
 
     # hot: produce
     def append(
-        self, records: memoryview, *, acks_all: bool, now_ms: int, version: int
+        self,
+        records: memoryview,
+        *,
+        acks_all: bool,
+        now_ms: int,
+        version: int,
+        token: object | None = None,
     ) -> AppendInfo:
-        """Check one produced batch and append it; KafkaError says what is wrong with it."""
+        """Check one produced batch and append it; KafkaError says what is wrong with it. One of a
+        transaction needs a `token` (see `begin_verification`)."""
         if self.is_internal:
             raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, "the topic is internal")
         if acks_all and self.settings.min_insync_replicas > IN_SYNC_COUNT:
             raise KafkaError(ErrorCode.NOT_ENOUGH_REPLICAS)
         checked = check_produced(records, self.rules, now_ms, zstd_allowed=version >= 7)
         if checked.batches[0][5] & TRANSACTIONAL:
-            raise KafkaError(ErrorCode.INVALID_TXN_STATE, "there are no transactions yet")
+            self._check_verified(checked.batches[0], token)
         return self._append(
             memoryview(checked.records), checked.batches, acks_all=acks_all, now_ms=now_ms
         )
@@ -131,6 +152,63 @@ class Partition:
         if len(batch) > self.settings.max_message_bytes:
             raise KafkaError(ErrorCode.MESSAGE_TOO_LARGE)
         return self._append(memoryview(batch), (read_header(batch),), acks_all=True, now_ms=now_ms)
+
+    def append_marker(
+        self, marker: Marker, producer_id: int, epoch: int, now_ms: int, *, is_bumped: bool
+    ) -> AppendInfo:
+        """End a producer's transaction here. `is_bumped`: the epoch is newer than that of what it
+        ends. KafkaError where a newer producer or coordinator was here, or the disk refuses."""
+        batch = build_marker(
+            marker, producer_id=producer_id, producer_epoch=epoch, timestamp=now_ms
+        )
+        try:
+            info = self.log.append_marker(
+                batch,
+                marker,
+                is_bumped=is_bumped,
+                leader_epoch=self.leader_epoch,
+                now_ms=now_ms,
+            )
+        except OSError as error:
+            self._flushing.failed(error)
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, error.strerror or "") from error
+        self._verifying.pop(producer_id, None)
+        return self._appended(info, acks_all=True)
+
+    # -- verifying
+
+    def begin_verification(self, batch: BatchHeader) -> object:
+        """The token that an append of this transactional batch needs: OPEN, or one that is worth
+        something once its coordinator has said yes. Then `end_verification` follows."""
+        producer_id = batch.producer_id
+        state = self.log.producer_state
+        if state.has_open(producer_id):
+            return OPEN
+        state.greet(batch)  # what comes behind it must not overtake it
+        token = object()
+        self._verifying.setdefault(producer_id, {})[token] = None
+        return token
+
+    def end_verification(self, producer_id: int, token: object) -> None:
+        tokens = self._verifying.get(producer_id)
+        if tokens is not None:
+            tokens.pop(token, None)
+            if not tokens:
+                del self._verifying[producer_id]
+
+    def _check_verified(self, batch: BatchHeader, token: object | None) -> None:
+        producer_id = batch.producer_id
+        if token is None:
+            raise KafkaError(
+                ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+                "a batch of a transaction, in a request that names none",
+            )
+        if self.log.producer_state.has_open(producer_id):
+            return
+        if token not in self._verifying.get(producer_id, ()):
+            raise KafkaError(
+                ErrorCode.INVALID_TXN_STATE, "the batch is of no transaction that is open"
+            )
 
     # hot: produce
     def _append(
@@ -146,6 +224,11 @@ class Partition:
         except OSError as error:
             self._flushing.failed(error)
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, error.strerror or "") from error
+        return self._appended(info, acks_all=acks_all)
+
+    # hot: produce
+    def _appended(self, info: AppendInfo, *, acks_all: bool) -> AppendInfo:
+        """See to it that what was appended is flushed as soon as somebody needs it."""
         log = self.log
         settings = self.settings
         if settings.flush_on_ack:
@@ -165,12 +248,33 @@ class Partition:
     # hot: fetch
     def read(self, offset: int, max_bytes: int, *, at_least_one: bool) -> FileRange | None:
         """Whole batches that a consumer may see from `offset` on; None while there are none."""
+        found = self._read(offset, max_bytes, self.high_watermark, at_least_one=at_least_one)
+        return None if found is None else found.range
+
+    def read_committed(
+        self, offset: int, max_bytes: int, *, at_least_one: bool
+    ) -> tuple[FileRange | None, list[AbortedTransaction]]:
+        """The same below the last stable offset, and the aborted transactions that a reader may
+        meet in it."""
+        end_offset = self.last_stable_offset
+        found = self._read(offset, max_bytes, end_offset, at_least_one=at_least_one)
+        if found is None:
+            return None, []
+        try:
+            return found.range, self.log.aborted_transactions(offset, found.hint.offset)
+        except OSError as error:
+            self.read_failed(error)
+
+    # hot: fetch
+    def _read(
+        self, offset: int, max_bytes: int, end_offset: int, *, at_least_one: bool
+    ) -> LogRead | None:
         hints = self._hints
         try:
             found = self.log.read(
                 offset,
                 max_bytes,
-                self.high_watermark,
+                end_offset,
                 at_least_one=at_least_one,
                 hint=hints.get(offset),
             )
@@ -182,7 +286,7 @@ class Partition:
         hints[hint.offset] = hint
         if len(hints) > HINT_COUNT:
             del hints[next(iter(hints))]
-        return found.range
+        return found
 
     def read_failed(self, error: OSError) -> NoReturn:
         """What was to be read cannot be: KafkaError for who asked."""
@@ -205,7 +309,7 @@ class Partition:
     @property
     def last_stable_offset(self) -> int:
         """End of what a read_committed consumer sees."""
-        return self.high_watermark
+        return min(self.high_watermark, self.log.producer_state.transactions.first_unstable)
 
     def advance_high_watermark(self) -> None:
         """Take the log's durable end as the high watermark, and wake whom it concerns."""
@@ -213,6 +317,7 @@ class Partition:
         if end <= self.high_watermark:
             return
         self.high_watermark = end
+        self.log.producer_state.transactions.settle(end)
         waiters = self._offset_waiters
         while waiters and waiters[0][0] <= end:
             waiters.popleft()[1].reached()
