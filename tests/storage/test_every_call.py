@@ -23,7 +23,12 @@ from ottla.sim.storage_life import PARTITIONS, Clock, Life
 from ottla.sim.storage_model import promise_of, whole_promise_of
 from ottla.sim.storage_workload import StorageRun, Untraced, open_dir
 from ottla.sim.workload import Violation
+from ottla.storage.flusher import flush_now
 from ottla.storage.log_dir import LogDir, LogDirError
+
+from .makers import ORDERS, TINY, append, batch_of
+from .test_faults import no_syncfs
+from .test_log_dir import TOPIC_ID
 
 NAME = PARTITIONS[1]
 CALLS_MAX = 400
@@ -197,3 +202,23 @@ def test_no_call_of_a_start_that_fails_loses_anything(times: int, is_clean: bool
         disk.die()
         survive(drive.clone(), run, f"start, call {count}", has_lost_pages=False)
     assert count > 20
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_truncation_that_was_flushed_is_not_undone_by_a_power_cut(seed: int) -> None:
+    """Its renames are part of what a flush has to make durable, though no content is new."""
+    drive = Drive()
+    disk = SimDisk(drive, random.Random(seed), Untraced())
+    log_dir = open_dir(disk, 1, Clock())
+    log = log_dir.create(ORDERS, TOPIC_ID, TINY)
+    disk.sync_file_system = no_syncfs  # type: ignore[method-assign]
+    for _ in range(30):
+        append(log, batch_of(1))
+    flush_now(disk, [log])
+    kept = log.active.base_offset
+    log.truncate_to(kept, 1_000)
+    flush_now(disk, [log])
+    disk.die()
+    drive.power_cut(random.Random(seed), CrashMode.DROP)
+    again = start(drive).logs[ORDERS]
+    assert again.log_end_offset == kept

@@ -243,17 +243,6 @@ def recovery_keeps_what_stands_behind_damage(patch: Patch) -> None:
     )
 
 
-def a_truncation_syncs_no_names(patch: Patch) -> None:
-    truncate_to = Log.truncate_to
-
-    def careless(self: Log, offset: int, now_ms: int) -> None:
-        directories = self.unflushed.directories
-        truncate_to(self, offset, now_ms)
-        self.unflushed.directories = directories
-
-    patch(Log, "truncate_to", careless)
-
-
 def epochs_past_the_end_are_kept(patch: Patch) -> None:
     patch(LeaderEpochs, "truncate_end", lambda self, offset: None)
 
@@ -325,7 +314,6 @@ PLANTED: Final = [
             rolled_segments_are_not_synced,
             segments_go_before_the_log_start_is_durable,
             recovery_keeps_what_stands_behind_damage,
-            a_truncation_syncs_no_names,
             epochs_past_the_end_are_kept,
             a_truncation_forgets_no_producer,
             what_compaction_wrote_is_not_synced,

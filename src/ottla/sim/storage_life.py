@@ -248,11 +248,15 @@ class Life:
 
     def _expire(self) -> None:
         """Every record is flushed, and then too old."""
+        self._drain()
+        self.clock.now_ms += EXPIRED_MS
+        self._retain()
+
+    def _drain(self) -> None:
+        """All that is there is flushed, and nothing is under way."""
         self.flusher.when_idle(lambda: None)
         self.offload.run()
         self._points = {name: log.flushed_end_offset for name, log in self.logs.items()}
-        self.clock.now_ms += EXPIRED_MS
-        self._retain()
 
     def _delete_records(self) -> None:
         name = self.rng.choice(PARTITIONS[1:])
@@ -287,6 +291,8 @@ class Life:
         if log.is_flushing or low >= log.log_end_offset:
             return
         offset = low + self.rng.randrange(log.log_end_offset - low)
+        if log.active.base_offset >= low and self.rng.random() < 0.5:
+            offset = log.active.base_offset  # a segment goes as a whole
         while offset > low and all(each.base_offset != offset for each in model.batches):
             offset -= 1  # to a batch's start, so that it does not go below `low`
         if all(each.base_offset != offset for each in model.batches):
@@ -300,6 +306,8 @@ class Life:
         if is_here and known != [last_sequence(model.batches[-1].data)]:
             raise Violation("forgotten", f"{name}: cut to {offset}, producers {known}")
         self.flusher.mark_dirty(log)
+        if self.rng.random() < 0.5:
+            self._drain()
 
     def _make_anew(self) -> None:
         name = self.rng.choice(PARTITIONS[1:])
