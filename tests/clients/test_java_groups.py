@@ -1,0 +1,91 @@
+"""Kafka's own tools with groups: the console consumer, kafka-consumer-groups, kafka-dump-log."""
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.clients.peers import MARKS, PEERS
+from tests.clients.records import Sent
+from tests.clients.test_java import CONSUMER, JVM, WAIT_S, java, properties
+from tests.tools.kafka_jars import require_classpath
+
+__all__ = ["java"]
+pytestmark = [*MARKS, pytest.mark.java, pytest.mark.timeout(900)]
+
+GROUPS = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+DUMP = "org.apache.kafka.tools.DumpLogSegments"
+CLASSIC = {"group.protocol": "classic", "auto.offset.reset": "earliest"}
+
+
+def consume(java: Callable[..., str], topic: str, group: str, count: int) -> list[str]:
+    output = java(
+        CONSUMER,
+        *("--topic", topic, "--group", group, "--max-messages", str(count)),
+        *("--timeout-ms", str(WAIT_S * 500)),
+        *properties("--command-property", CLASSIC),
+    )
+    return sorted(output.splitlines())
+
+
+def rows(table: str, group: str) -> dict[tuple[str, str], dict[str, str]]:
+    """{(topic, partition): {column: value}} of what the tool prints."""
+    lines = [line.split() for line in table.splitlines() if line.strip()]
+    (head,) = (line for line in lines if line[0] == "GROUP")
+    return {
+        (line[1], line[2]): dict(zip(head, line, strict=False))
+        for line in lines
+        if line[0] == group
+    }
+
+
+def test_a_group_of_java(
+    java: Callable[..., str], bootstrap: str, make_topic: Callable[..., str], data: Path
+) -> None:
+    topic = make_topic(2)
+    for partition in (0, 1):
+        sent = [Sent(None, b"%d-%d" % (partition, n)) for n in range(10)]
+        PEERS["confluent"].produce(bootstrap, topic, sent, partition=partition)
+    everything = sorted(f"{partition}-{n}" for partition in (0, 1) for n in range(10))
+    group = f"java-{topic}"
+    assert consume(java, topic, group, 20) == everything
+    PEERS["confluent"].produce(bootstrap, topic, [Sent(None, b"new")], partition=1)
+    assert consume(java, topic, group, 1) == ["new"]
+
+    listed = java(GROUPS, "--list", "--state")
+    assert re.search(rf"^{group}\s+Empty", listed, re.MULTILINE)
+    described = rows(java(GROUPS, "--describe", "--group", group), group)
+    offsets = {each: (row["CURRENT-OFFSET"], row["LAG"]) for each, row in described.items()}
+    assert offsets == {(topic, "0"): ("10", "0"), (topic, "1"): ("11", "0")}
+    state = java(GROUPS, "--describe", "--group", group, "--state")
+    assert "Empty" in state
+
+    target = ("--group", group, "--topic", f"{topic}:0")
+    java(GROUPS, "--reset-offsets", *target, "--to-offset", "8", "--execute")
+    assert consume(java, topic, group, 2) == ["0-8", "0-9"]
+    java(GROUPS, "--delete-offsets", *target)
+    assert set(rows(java(GROUPS, "--describe", "--group", group), group)) == {(topic, "1")}
+
+    dumped = dump(data)
+    assert f'"group":"{group}","topic":"{topic}","partition":1' in dumped
+    assert f'{{"type":"2","data":{{"group":"{group}"}}}}' in dumped
+    assert '"protocolType":"consumer"' in dumped
+
+    assert "was successful" in java(GROUPS, "--delete", "--group", group)
+    assert group not in java(GROUPS, "--list")
+
+
+def dump(data: Path) -> str:
+    """All of `__consumer_offsets`, as Kafka reads it."""
+    files = sorted(path for path in data.glob("__consumer_offsets-*/*.log") if path.stat().st_size)
+    names = ",".join(map(str, files))
+    done = subprocess.run(
+        ["java", *JVM, "-cp", require_classpath(), DUMP, "--offsets-decoder", "--files", names],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
