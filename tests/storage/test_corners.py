@@ -1,0 +1,146 @@
+"""What is rare: an index that points between batches, a clean stop whose checkpoint says less than
+the log holds, a snapshot that cannot be read. Each is met once, so that every branch is taken."""
+
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from ottla.base.errors import CorruptionError
+from ottla.storage import reader
+from ottla.storage.checkpoints import write_whole
+from ottla.storage.config import LogConfig
+from ottla.storage.log import Log
+from ottla.storage.names import SNAPSHOT, file_name
+from ottla.storage.producer_state import ProducerState
+from ottla.storage.segment import Segment
+from ottla.storage.snapshots import Snapshots
+
+from .makers import DIRECTORY, append, batch_of, headers_of, make_log, read_all, reopen
+from .memory_disk import MemoryDisk
+
+ONE_SEGMENT = LogConfig(index_interval_bytes=100, segment_index_bytes=960)
+COUNT = 12
+
+
+def settled(disk: MemoryDisk) -> Log:
+    """A log of one segment as a clean stop leaves it."""
+    log = make_log(disk, ONE_SEGMENT)
+    for sequence in range(COUNT):
+        append(log, batch_of(1, producer=(7, 0, sequence)))
+    log.settle()
+    log.close()
+    return log
+
+
+def with_lying_index(disk: MemoryDisk, shift: int = 1) -> Segment:
+    """All positions of the index are wrong by some bytes, and the log is opened as if clean."""
+    settled(disk)
+    log = reopen(disk, ONE_SEGMENT, is_clean=True, recovery_point=COUNT)
+    index = disk.files[f"{DIRECTORY}/{file_name(0, '.index')}"]
+    assert len(index) > 8
+    for at in range(0, len(index), 8):
+        position = int.from_bytes(index[at + 4 : at + 8], "big") + shift
+        index[at + 4 : at + 8] = position.to_bytes(4, "big")
+    log.close()
+    return log.active
+
+
+def batch_size() -> int:
+    return headers_of(batch_of(1, producer=(7, 0, 0)))[0].size_bytes
+
+
+def boundary(segment: Segment) -> object:
+    size = batch_size()
+    return reader.boundary(segment, 0, 7 * size + 3)
+
+
+def before(segment: Segment) -> object:
+    return reader.before(segment, 9 * batch_size()) % batch_size()
+
+
+def last(segment: Segment) -> object:
+    header = reader.last_header(segment)
+    return header and header.base_offset
+
+
+def back(segment: Segment) -> object:
+    return reader.offset_back(segment, 2) > 0
+
+
+def found(segment: Segment) -> object:
+    place = reader.find(segment, 7)
+    return place and (place[0], place[1].base_offset)
+
+
+@pytest.mark.parametrize(
+    ("look", "expected"),
+    [
+        (boundary, lambda: (7 * batch_size(), 7)),
+        (before, lambda: 0),
+        (last, lambda: COUNT - 1),
+        (back, lambda: True),
+        (found, lambda: (7 * batch_size(), 7)),
+    ],
+    ids=["boundary", "before", "last", "back", "found"],
+)
+@pytest.mark.parametrize("shift", [1, -1, 1 << 20])
+def test_an_index_that_points_between_batches_is_built_anew(
+    disk: MemoryDisk,
+    look: Callable[[Segment], object],
+    expected: Callable[[], object],
+    shift: int,
+) -> None:
+    segment = with_lying_index(disk, shift)
+    assert look(segment) == expected()
+    assert look(segment) == expected()
+
+
+def test_there_is_no_boundary_past_the_end(disk: MemoryDisk) -> None:
+    settled(disk)
+    segment = reopen(disk, ONE_SEGMENT).active
+    with pytest.raises(CorruptionError, match="no batch header"):
+        reader.boundary(segment, 0, segment.size_bytes + 1)
+
+
+def test_a_clean_stop_that_knew_less_than_the_log_holds(
+    disk: MemoryDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    settled(disk)
+    with caplog.at_level(logging.WARNING):
+        log = reopen(disk, ONE_SEGMENT, is_clean=True, recovery_point=COUNT - 3)
+    assert len(read_all(log)) == COUNT
+    assert not log.is_settled
+    assert f"ends at offset {COUNT}, a clean stop left it at {COUNT - 3}" in caplog.text
+
+
+def test_a_clean_stop_whose_log_start_is_past_the_end(disk: MemoryDisk) -> None:
+    settled(disk)
+    with pytest.raises(CorruptionError, match=f"is said to start at {COUNT + 9}"):
+        reopen(disk, ONE_SEGMENT, is_clean=True, log_start_offset=COUNT + 9)
+    assert f"{DIRECTORY}/{file_name(0, '.log')}" in disk.files
+
+
+def test_a_log_start_that_was_advanced_twice_stays(disk: MemoryDisk) -> None:
+    log = make_log(disk, ONE_SEGMENT)
+    for sequence in range(COUNT):
+        append(log, batch_of(1, producer=(7, 0, sequence)))
+    log.advance_start(5)
+    log.advance_start(5)
+    log.advance_start(3)
+    assert log.log_start_offset == 5
+
+
+def test_snapshots_up_to_an_offset(disk: MemoryDisk, caplog: pytest.LogCaptureFixture) -> None:
+    disk.make_directory(DIRECTORY)
+    snapshots = Snapshots(disk, DIRECTORY)
+    assert snapshots.at_most(9)[1] == 0
+    snapshots.take(ProducerState(), 4)
+    snapshots.take(ProducerState(), 8)
+    assert snapshots.at_most(9)[1] == 8
+    assert snapshots.at_most(7)[1] == 4
+    assert snapshots.at_most(3)[1] == 0
+    write_whole(disk, f"{DIRECTORY}/{file_name(8, SNAPSHOT)}", b"damaged", sync=False)
+    with caplog.at_level(logging.WARNING):
+        assert snapshots.at_most(9)[1] == 4
+    assert "producer snapshot passed over" in caplog.text
