@@ -51,6 +51,7 @@ class GroupOpening:
     sync_failed: bool
     recovery_points: Mapping[TopicPartition, int]
     log_starts: Mapping[TopicPartition, int]
+    high_watermarks: Mapping[TopicPartition, int]
 
     def open(self, wanted: Wanted) -> list[Opened]:
         """Open these logs. Blocks; OSError where the disk does not let us."""
@@ -68,6 +69,7 @@ class GroupOpening:
             sync_failed=self.sync_failed,
             recovery_point=self.recovery_points.get(topic_partition, 0),
             log_start_offset=self.log_starts.get(topic_partition, 0),
+            high_watermark=self.high_watermarks.get(topic_partition, 0),
         )
         directory = f"{self.path}/{partition_directory(topic_partition)}"
         topic_id = None

@@ -422,6 +422,8 @@ class Log:
                 return segment, 0
             found = reader.find(segment, offset)
             if found is not None:
+                if found[1].base_offset > offset and not self.config.is_compacted:
+                    reader.warn_of_gap(segment, offset, found[1].base_offset)
                 return segment, found[0]
         return self.active, self.active.size_bytes
 

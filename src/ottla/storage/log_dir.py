@@ -178,10 +178,10 @@ class LogDir:
     @property
     def opening(self) -> GroupOpening:
         """By which the logs of a piece are opened."""
-        points, starts, *_ = self._checkpoints.found
+        points, starts, marks, *_ = self._checkpoints.found
         is_trusted = self.was_clean and not self.sync_failed
         known = (self.disk, self.rng, self.clock, self.path)
-        return GroupOpening(*known, is_trusted, self.sync_failed, points, starts)
+        return GroupOpening(*known, is_trusted, self.sync_failed, points, starts, marks)
 
     def take(self, opened: Sequence[Opened]) -> None:
         """These are open now, or have been found damaged."""

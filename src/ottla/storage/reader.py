@@ -50,6 +50,17 @@ def boundary(segment: Segment, start: int, limit: int) -> Boundary:
     raise CorruptionError("no batch header", path=segment.path, position=limit)
 
 
+def warn_of_gap(segment: Segment, offset: int, next_offset: int) -> None:
+    """Offsets that are asked for are not there, in a log that is not compacted: damage, unless it
+    was compacted once."""
+    logger.warning(
+        "%s: offsets %d to %d are missing before it goes on",
+        segment.path,
+        offset,
+        next_offset - 1,
+    )
+
+
 def before(segment: Segment, position: int) -> int:
     """Start of an indexed batch before the one at `position`; 0 without one."""
     near = segment.index.floor_position(position - 1) if position else 0

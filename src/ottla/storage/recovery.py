@@ -62,6 +62,7 @@ class Opening:
     is_clean: bool
     recovery_point: int = 0
     log_start_offset: int = 0
+    high_watermark: int = 0
     sync_failed: bool = False
     """Before this start: what the page cache shows of unflushed bytes may not be on the disk."""
 
@@ -162,21 +163,30 @@ def _find_end(log: Log, opening: Opening, last: BatchHeader | None) -> None:
             )
         _start_anew(log, opening)
         return
+    if log.log_end_offset < opening.high_watermark:
+        logger.warning(
+            "%s: the log ends at offset %d, its high watermark was %d: a tail is missing that no"
+            " flush is known to have covered",
+            log.directory,
+            log.log_end_offset,
+            opening.high_watermark,
+        )
     log.log_start_offset = max(opening.log_start_offset, log.segments[0].base_offset)
     log.flushed_end_offset = log.log_end_offset if opening.is_clean else log.log_start_offset
     active.is_sealed = False
-    if opening.is_clean:
-        _compare_start(log)
+    _compare_start(log)
     log.epochs.truncate_end(log.log_end_offset)
     log.epochs.truncate_start(log.log_start_offset)
 
 
 def _compare_start(log: Log) -> None:
-    """The book of epochs and the checkpoint of log starts have no checksum; they tell the same."""
+    """The book of epochs and the checkpoint of log starts have no checksum; they tell the same,
+    but where a crash fell between the writing of one and of the other."""
     entries = log.epochs.entries
     if entries and entries[0].start_offset != log.log_start_offset:
         logger.warning(
-            "%s: the log starts at offset %d, its leader epochs at %d: one of them is wrong",
+            "%s: the log starts at offset %d, its leader epochs at %d: a crash fell between the"
+            " writing of the two, or one of them is wrong",
             log.directory,
             log.log_start_offset,
             entries[0].start_offset,
@@ -255,6 +265,13 @@ def _load_epochs(log: Log, opening: Opening) -> None:
         epochs = None
     start = max(opening.log_start_offset, log.segments[0].base_offset)
     is_cut = epochs is not None and (not epochs.entries or epochs.entries[0].start_offset > start)
+    if is_cut and not opening.is_clean and epochs is not None and epochs.entries:
+        logger.warning(
+            "%s: the log starts at offset %d, its leader epochs at %d: they are built anew",
+            log.directory,
+            start,
+            epochs.entries[0].start_offset,
+        )
     if epochs is None or (is_cut and not opening.is_clean):
         epochs = LeaderEpochs()
         for segment in log.segments:
@@ -273,6 +290,7 @@ def _scan_tail(log: Log, opening: Opening) -> int | None:
     """Check every batch past the recovery point, and end the log where one is not sound. The base
     offset of the first segment that was read and knows of the end of a transaction."""
     with_markers = None
+    due = Due(0)
     at = 0
     while at < len(log.segments):
         segment = log.segments[at]
@@ -286,7 +304,8 @@ def _scan_tail(log: Log, opening: Opening) -> int | None:
             continue
         # One that a failed roll left begins where the one before it was written on.
         limit = OFFSET_MAX if is_written else log.segments[at].base_offset
-        end_offset, cut, has_markers = _scan(log, segment, limit, opening.recovery_point)
+        due.offset, due.end_offset = segment.base_offset, min(limit, segment.end_limit)
+        end_offset, cut, has_markers = _scan(log, segment, due, opening.recovery_point)
         if with_markers is None and (has_markers or segment.transaction_index.exists):
             with_markers = segment.base_offset
         if cut is None and not is_last and _has_lost_end(log, segment, end_offset, opening):
@@ -312,6 +331,13 @@ def _has_lost_end(log: Log, segment: Segment, end_offset: int, opening: Opening)
     if not segment.size_bytes:  # of which only Kafka's compaction leaves one
         return not log.config.is_compacted
     if next_base <= opening.recovery_point:
+        if not log.config.is_compacted:
+            logger.warning(
+                "%s: offsets %d to %d are missing at its end",
+                segment.path,
+                end_offset,
+                next_base - 1,
+            )
         return False
     due = segment.base_offset
     for _, header in segment.headers(0, segment.size_bytes):
@@ -354,7 +380,7 @@ def _cut(log: Log, segment: Segment, end_offset: int, cut: Cut, opening: Opening
 
 
 def _scan(
-    log: Log, segment: Segment, end_offset: int, recovery_point: int
+    log: Log, segment: Segment, due: Due, recovery_point: int
 ) -> tuple[int, Cut | None, bool]:
     """Read a segment whole and build its indexes anew: the offset behind its last sound batch,
     what is wrong behind it, and whether a control batch is in it."""
@@ -362,7 +388,6 @@ def _scan(
     size = segment.size_bytes
     segment.forget()
     segment.unread_bytes = 0
-    due = Due(segment.base_offset, end_offset)
     next_offset = segment.base_offset
     if not size:
         return next_offset, None, False

@@ -119,6 +119,11 @@ class Segment:
         self._transaction_index: TransactionIndex | None = None
 
     @property
+    def end_limit(self) -> int:
+        """No offset of it is here or past here: its indexes could not name it."""
+        return self.base_offset + OFFSET_DELTA_MAX + 1
+
+    @property
     def path(self) -> str:
         return self.stem + LOG + self.state
 
@@ -435,12 +440,12 @@ class Segment:
             position += header.batch_length + LENGTH_OVERHEAD
             next_offset = header.base_offset + header.last_offset_delta + 1
 
-    @staticmethod
-    def _is_plausible(header: BatchHeader, position: int, end: int, next_offset: int) -> bool:
+    def _is_plausible(self, header: BatchHeader, position: int, end: int, next_offset: int) -> bool:
         behind = position + header.batch_length + LENGTH_OVERHEAD
         return (
             header.magic == MAGIC
             and position + HEADER_BYTES <= behind <= end
             and header.base_offset >= next_offset
             and header.last_offset_delta >= 0
+            and header.base_offset + header.last_offset_delta - self.base_offset <= OFFSET_DELTA_MAX
         )

@@ -48,7 +48,7 @@ class Due:
         if header.base_offset < self.offset or header.last_offset_delta < 0:
             return f"offset {header.base_offset} where {self.offset} was due"
         if header.last_offset >= self.end_offset:
-            return f"last offset {header.last_offset} where the next batch is at {self.end_offset}"
+            return f"last offset {header.last_offset} where {self.end_offset} is the limit"
         epoch = header.partition_leader_epoch
         if epoch < self.epoch and epoch != NO_LEADER_EPOCH:
             return f"leader epoch {epoch} behind {self.epoch}"

@@ -54,6 +54,7 @@ from ottla.storage.names import (
     parse_file,
 )
 from ottla.storage.producer_state import ProducerState
+from ottla.storage.segment import OFFSET_DELTA_MAX
 from ottla.storage.sound import OFFSET_MAX
 from ottla.storage.verify_index import OffsetIndexCheck, TimeIndexCheck, TransactionIndexCheck
 
@@ -214,7 +215,7 @@ class LogCheck:
             is_last = at + 1 == len(bases)
             is_written = is_last or (at + 2 == len(bases) and not sizes[-1])
             is_flushed = not is_written and bases[at + 1] < point and size > 0
-            limit = OFFSET_MAX if is_last else bases[at + 1]
+            limit = base + OFFSET_DELTA_MAX + 1 if is_last else bases[at + 1]
             places.append(_Place(base, size, limit, self.known.is_clean or is_flushed))
         return places
 
