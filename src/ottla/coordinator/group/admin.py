@@ -1,4 +1,8 @@
-"""What administrators ask of groups: describe, list, delete."""
+"""What administrators ask of groups: describe, list, delete.
+
+Describing and listing read what is in memory, soft state included, and are answered when what
+they saw is committed. Only an empty group can be deleted, and its offsets with it.
+"""
 
 from collections.abc import Collection
 from typing import Final
