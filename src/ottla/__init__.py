@@ -1,6 +1,7 @@
 """Ottla: a log broker that speaks Kafka's protocol.
 
     async with ottla.Broker() as broker: ...    a broker in this process, on a free port
+    async with ottla.Producer(bootstrap_servers=...) as producer: ...       records in
 
 What is named here loads when it is first used.
 """
@@ -10,9 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ottla.broker.settings import StartError
     from ottla.embed.broker import Broker
+    from ottla.embed.clients import Producer
 
-__all__ = ["Broker", "StartError"]
-_HOME = {"Broker": "ottla.embed.broker", "StartError": "ottla.broker.settings"}
+__all__ = ["Broker", "Producer", "StartError"]
+_HOME = {
+    "Broker": "ottla.embed.broker",
+    "Producer": "ottla.embed.clients",
+    "StartError": "ottla.broker.settings",
+}
 
 
 def __getattr__(name: str) -> Any:

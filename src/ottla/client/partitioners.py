@@ -15,7 +15,8 @@ and its leaders is in the `Choice`. What it returns is checked.
                     no traffic between regions. Order per key within the region alone
 
 Records without a key are placed on partitions that have a leader; if none has, on any, to wait
-there. A key's partition does not depend on leaders.
+there. A key's partition does not depend on leaders. A partitioner with a method
+`for_bytes(choice, size)` is asked once for a run of records without a key (`send_many`).
 Rejected: Kafka's `partitioner.adaptive.partitioning` (KIP-794: fewer records for slow brokers);
 it measures queues, and a broker that is slow for a second keeps its share smaller for minutes.
 """
@@ -126,6 +127,12 @@ class Sticky:
         stay[1] -= RECORD_OVERHEAD_BYTES + len(value or b"") + len(key or b"")
         return stay[0]
 
+    def for_bytes(self, choice: Choice, size: int) -> int:
+        """Where a run of records without a key goes that takes `size` bytes in all."""
+        index = self(choice, None, None)
+        self._stays[choice.topic.name][1] -= size - RECORD_OVERHEAD_BYTES
+        return index
+
     def _another(self, choice: Choice, stay: list[int] | None) -> int:
         """Another one than now if there is; one whose leader is gone is not stayed with."""
         candidates = self._among(choice)
@@ -138,6 +145,7 @@ class Default:
 
     def __init__(self, sticky_bytes: int = STICKY_BYTES) -> None:
         self._sticky = Sticky(sticky_bytes)
+        self.for_bytes = self._sticky.for_bytes
 
     def __call__(self, choice: Choice, key: bytes | None, value: bytes | None) -> int:
         # hot: client produce
@@ -163,6 +171,7 @@ class Geographic:
             raise ValueError("Geographic needs at least one region")
         self.regions: Final = regions
         self._sticky = Sticky(sticky_bytes, among=self.preferred)
+        self.for_bytes = self._sticky.for_bytes
         self._known: dict[str, tuple[TopicView, Sequence[int]]] = {}
 
     def __call__(self, choice: Choice, key: bytes | None, value: bytes | None) -> int:

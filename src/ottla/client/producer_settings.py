@@ -1,0 +1,101 @@
+"""What a producer is configured with, by Kafka's names and defaults."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from ottla.client.errors import ConfigError
+from ottla.client.lane import IN_FLIGHT_COUNT
+from ottla.client.partitioners import Choice
+from ottla.client.settings import ClientSettings, at_least
+from ottla.records.compression import CODEC_NUMBERS
+
+PartitionerCall = Callable[[Choice, bytes | None, bytes | None], int]
+Acks = Literal["all", -1, 0, 1]
+ALL: Final = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducerSettings(ClientSettings):
+    acks: Acks = "all"
+    enable_idempotence: bool | None = None
+    """None: true where `acks` is "all"."""
+    compression_type: str = "none"
+    compression_gzip_level: int | None = None
+    compression_lz4_level: int | None = None
+    compression_zstd_level: int | None = None
+    linger_ms: float = 5
+    batch_size: int = 16_384
+    buffer_memory: int = 32 << 20
+    max_block_ms: int = 60_000
+    max_request_size: int = 1 << 20
+    delivery_timeout_ms: int = 120_000
+    retries: int = 0x7FFF_FFFF
+    max_in_flight_requests_per_connection: int = IN_FLIGHT_COUNT
+    partitioner: PartitionerCall | None = None
+    """None: `partitioners.Default`."""
+
+    def __post_init__(self) -> None:
+        ClientSettings.__post_init__(self)
+        if self.acks not in ("all", -1, 0, 1):
+            raise ConfigError(f'acks is {self.acks!r}, and must be "all", -1, 0 or 1')
+        if self.compression_type not in CODEC_NUMBERS:
+            names = ", ".join(CODEC_NUMBERS)
+            raise ConfigError(f"compression_type is {self.compression_type!r}, not one of {names}")
+        for name, least in (
+            ("batch_size", 0),
+            ("buffer_memory", 1),
+            ("max_block_ms", 0),
+            ("max_request_size", 1),
+            ("retries", 0),
+            ("max_in_flight_requests_per_connection", 1),
+        ):
+            at_least(name, getattr(self, name), least)
+        if self.linger_ms < 0:
+            raise ConfigError(f"linger_ms is {self.linger_ms}, and must be at least 0")
+        if self.delivery_timeout_ms < self.linger_ms + self.request_timeout_ms:
+            raise ConfigError(
+                f"delivery_timeout_ms is {self.delivery_timeout_ms}, and must be at least "
+                f"linger_ms + request_timeout_ms"
+            )
+        if self.enable_idempotence:
+            self._require_what_idempotence_needs()
+
+    def _require_what_idempotence_needs(self) -> None:
+        if self.acks_number != ALL:
+            raise ConfigError(f'enable_idempotence needs acks="all", and acks is {self.acks!r}')
+        if not self.retries:
+            raise ConfigError("enable_idempotence needs retries above 0")
+        if self.max_in_flight_requests_per_connection > IN_FLIGHT_COUNT:
+            raise ConfigError(
+                "enable_idempotence needs max_in_flight_requests_per_connection of at most "
+                f"{IN_FLIGHT_COUNT}"
+            )
+
+    @property
+    def acks_number(self) -> int:
+        return ALL if self.acks == "all" else int(self.acks)
+
+    @property
+    def is_idempotent(self) -> bool:
+        """As in Kafka: the default gives way to an option that contradicts it."""
+        if self.enable_idempotence is not None:
+            return self.enable_idempotence
+        return (
+            self.acks_number == ALL
+            and self.retries > 0
+            and self.max_in_flight_requests_per_connection <= IN_FLIGHT_COUNT
+        )
+
+    @property
+    def codec(self) -> int:
+        return CODEC_NUMBERS[self.compression_type]
+
+    @property
+    def codec_level(self) -> int | None:
+        levels = {
+            "gzip": self.compression_gzip_level,
+            "lz4": self.compression_lz4_level,
+            "zstd": self.compression_zstd_level,
+        }
+        return levels.get(self.compression_type)

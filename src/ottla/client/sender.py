@@ -1,0 +1,359 @@
+"""The sender: takes batches from the lanes to the brokers that lead them, and answers back.
+
+A turn is one call on the loop, made when something may have changed: a batch was opened or is
+full, an answer came, a connection stands, metadata are new, a timer is due. It looks at the lanes
+that hold anything, closes what has lingered, and sends what may be sent: to each leader one
+request at a time with at most one batch of each partition, five requests in flight. Sending is
+one call that never waits (`Channel.send`), so batches leave in the order in which lanes give them.
+
+What takes long happens beside it: connecting, getting a producer id, compressing a large batch
+(on a helper thread; a batch is sent when that is done).
+
+Throttling: a node that asked for it is sent nothing until its time is over (KIP-219).
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from functools import partial
+from typing import Final
+
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.ids import ZERO_UUID
+from ottla.base.world import World
+from ottla.client.batch import NO_SEQUENCE, Batch
+from ottla.client.cluster import Cluster
+from ottla.client.errors import RETRIABLE, STALE_METADATA, code_of, raise_for
+from ottla.client.lane import Lane
+from ottla.client.producer_settings import ProducerSettings
+from ottla.protocol.message import Response
+from ottla.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
+from ottla.protocol.messages.produce import (
+    PartitionProduceData,
+    PartitionProduceResponse,
+    ProduceRequest,
+    ProduceResponse,
+    TopicProduceData,
+)
+from ottla.records.compression import compress
+from ottla.rpc.channel import Channel
+from ottla.rpc.errors import RpcError, VersionMismatchError
+from ottla.rpc.peer import Peer
+
+_log = logging.getLogger(__name__)
+
+OFFLOADED_BYTES: Final = 64 * 1024
+"""From this size on a batch is compressed on a helper thread."""
+LAST_WITHOUT_IDS: Final = 12
+"""Of Produce: the last version that names topics."""
+PRODUCER_ID_TIMEOUT_MS: Final = 60_000
+
+Sent = list[tuple[Lane, Batch]]
+
+
+class Sender:
+    def __init__(self, world: World, cluster: Cluster, settings: ProducerSettings) -> None:
+        self._world = world
+        self._cluster = cluster
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._lanes: dict[Lane, None] = {}
+        """Those that hold anything."""
+        self._in_flight: dict[int, int] = {}
+        self._muted_until: dict[int, float] = {}
+        self._connecting: dict[int, asyncio.Task[None]] = {}
+        self._identifying: asyncio.Task[None] | None = None
+        self._producer = (NO_SEQUENCE, NO_SEQUENCE)
+        """(producer id, epoch)."""
+        self._is_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        self.flushes_count = 0
+        """While above 0 nothing lingers."""
+        cluster.on_change.append(self.turn_soon)
+
+    def close(self) -> None:
+        """Stop; what is in the lanes stays there."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in [*self._connecting.values(), self._identifying]:
+            if task is not None:
+                task.cancel()
+
+    # ---- being told
+
+    def active(self, lane: Lane) -> None:
+        """The lane holds something: it has a new batch."""
+        self._lanes[lane] = None
+        self.turn_soon()
+
+    def closed(self, batch: Batch) -> None:
+        """A batch takes no more records: make its payload, here or on a helper thread."""
+        codec, level = self._settings.codec, self._settings.codec_level
+        if not codec:
+            batch.payload = batch.body
+        elif len(batch.body) < OFFLOADED_BYTES:
+            self._compressed(batch, compress(codec, batch.body, level), None)
+        else:
+            body = bytes(batch.body)
+            self._world.offload.submit(
+                lambda: compress(codec, body, level), partial(self._compressed, batch)
+            )
+        self.turn_soon()
+
+    def _compressed(self, batch: Batch, packed: bytes | None, error: BaseException | None) -> None:
+        if batch.is_settled:
+            return
+        if packed is None:
+            _log.warning("%s is sent uncompressed: %s", batch, error)
+            batch.payload = batch.body
+        else:
+            batch.codec, batch.payload = self._settings.codec, packed
+        self.turn_soon()
+
+    def turn_soon(self) -> None:
+        if not self._is_due and not self._is_closed:
+            self._is_due = True
+            self._loop.call_soon(self._turn)
+
+    def _turn_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(0.0, when - self._world.clock.monotonic())
+        self._timer = self._loop.call_later(delay, self.turn_soon)
+
+    # ---- a turn
+
+    def _turn(self) -> None:
+        self._is_due = False
+        if self._is_closed:
+            return
+        now = self._world.clock.monotonic()
+        next_at = now + 3_600.0
+        by_leader: dict[int, list[Lane]] = {}
+        for lane in list(self._lanes):
+            lane.expire(now)
+            if lane.is_idle:
+                del self._lanes[lane]
+                continue
+            next_at = min(next_at, self._prepare(lane, now))
+            leader = self._cluster.leader_of(lane.topic, lane.partition)
+            if leader < 0:
+                self._cluster.refresh_soon()
+            elif lane.needs_producer_id and not self._gives_producer_id(lane):
+                self._identify_soon()
+            else:
+                by_leader.setdefault(leader, []).append(lane)
+        for leader, lanes in by_leader.items():
+            next_at = min(next_at, self._serve(leader, lanes, now))
+        self._turn_at(next_at)
+
+    def _prepare(self, lane: Lane, now: float) -> float:
+        """Close what has lingered; when this lane wants to be looked at again."""
+        batch = lane.open
+        next_at = lane.blocked_until if lane.blocked_until > now else now + 3_600.0
+        if batch is not None and batch.count:
+            due_at = batch.created_at + self._settings.linger_ms / 1_000
+            if self.flushes_count or due_at <= now:
+                # While it could not be sent anyway, it goes on gathering.
+                if not lane.ready and now >= lane.blocked_until and lane.may_send:
+                    lane.close_open()
+                    self.closed(batch)
+            else:
+                next_at = min(next_at, due_at)
+        waiting = lane.retry or lane.ready
+        if waiting:
+            next_at = min(next_at, min(each.deadline for each in waiting))
+        return next_at
+
+    def _serve(self, leader: int, lanes: list[Lane], now: float) -> float:
+        """Send to one node what it may be sent; when to look again at the latest."""
+        muted_until = self._muted_until.get(leader, 0.0)
+        if now < muted_until:
+            return muted_until
+        try:
+            peer = self._cluster.peer(leader)
+        except RpcError:
+            self._cluster.refresh_soon()
+            return now + 3_600.0
+        channel = peer.channel
+        if channel is None:
+            self._connect_soon(leader, peer)
+            return now + 3_600.0
+        most = self._settings.max_in_flight_requests_per_connection
+        while self._in_flight.get(leader, 0) < most:
+            sent = self._take(lanes, now)
+            if not sent:
+                break
+            self._send(leader, channel, sent)
+        return now + 3_600.0
+
+    def _take(self, lanes: Iterable[Lane], now: float) -> Sent:
+        """A batch of each lane that has one, as many as fit into a request."""
+        sent: Sent = []
+        room = self._settings.max_request_size
+        for lane in lanes:
+            head = lane.head
+            if head is None or (sent and head.sent_bytes > room):
+                continue
+            batch = lane.next_batch(now)
+            if batch is None:
+                continue
+            room -= batch.sent_bytes
+            sent.append((lane, batch))
+        return sent
+
+    def _send(self, leader: int, channel: Channel, sent: Sent) -> None:
+        request, last = self._request(sent)
+        try:
+            if not self._settings.acks_number:
+                channel.post(request, last=last)
+                for lane, batch in sent:
+                    lane.acknowledged(batch, -1)
+                return
+            answer = channel.send(request, last=last)
+        except RpcError as failure:
+            self._lost(sent, failure)
+            return
+        self._in_flight[leader] = self._in_flight.get(leader, 0) + 1
+        answer.add_done_callback(lambda done: self._answered(leader, sent, done.result()))
+
+    def _request(self, sent: Sent) -> tuple[ProduceRequest, int | None]:
+        topics: dict[str, TopicProduceData] = {}
+        last = None
+        for _, batch in sent:
+            rows = topics.get(batch.topic)
+            if rows is None:
+                view = self._cluster.topics.get(batch.topic)
+                topic_id = ZERO_UUID if view is None else view.id
+                if topic_id == ZERO_UUID:
+                    last = LAST_WITHOUT_IDS
+                rows = topics[batch.topic] = TopicProduceData(
+                    name=batch.topic, topic_id=topic_id, partition_data=[]
+                )
+            rows.partition_data.append(
+                PartitionProduceData(index=batch.partition, records=batch.sealed())
+            )
+        settings = self._settings
+        request = ProduceRequest(
+            acks=settings.acks_number,
+            timeout_ms=settings.request_timeout_ms,
+            topic_data=list(topics.values()),
+        )
+        return request, last
+
+    # ---- answers
+
+    def _answered(self, leader: int, sent: Sent, answer: Response | RpcError) -> None:
+        self._in_flight[leader] -= 1
+        if isinstance(answer, ProduceResponse):
+            self._take_answer(leader, sent, answer)
+        else:
+            self._lost(sent, answer if isinstance(answer, RpcError) else RpcError("no answer"))
+        self.turn_soon()
+
+    def _take_answer(self, leader: int, sent: Sent, response: ProduceResponse) -> None:
+        now = self._world.clock.monotonic()
+        if response.throttle_time_ms > 0:
+            self._muted_until[leader] = now + response.throttle_time_ms / 1_000
+        rows: dict[tuple[str, int], PartitionProduceResponse] = {}
+        for topic in response.responses:
+            name = topic.name or self._cluster.name_of(topic.topic_id) or ""
+            for row in topic.partition_responses:
+                rows[name, row.index] = row
+        is_stale = False
+        for lane, batch in sent:
+            if batch.is_settled:
+                continue
+            if (batch.topic, batch.partition) not in rows:
+                lane.unanswered(batch, "the answer leaves it out", now, self._retry_at(lane, now))
+                continue
+            row = rows[batch.topic, batch.partition]
+            code = code_of(row.error_code)
+            if not code:
+                lane.acknowledged(batch, row.base_offset, row.log_append_time_ms)
+                continue
+            is_stale = is_stale or code in STALE_METADATA
+            lane.refused(batch, code, row.error_message, now, self._retry_at(lane, now))
+        if is_stale:
+            self._cluster.refresh_soon()
+
+    def _lost(self, sent: Sent, failure: RpcError) -> None:
+        now = self._world.clock.monotonic()
+        for lane, batch in sent:
+            if batch.is_settled:
+                continue
+            if isinstance(failure, VersionMismatchError):
+                lane.fail_all(str(failure), ErrorCode.UNSUPPORTED_VERSION)
+            elif failure.is_uncertain:
+                lane.unanswered(batch, str(failure), now, self._retry_at(lane, now))
+            else:
+                lane.not_sent(batch)
+        self._cluster.refresh_soon()
+
+    def _retry_at(self, lane: Lane, now: float) -> float:
+        backoff = self._settings.retry_backoff
+        return now + backoff.seconds(lane.failures_count + 1, self._world.rng)
+
+    # ---- beside the turns
+
+    def _connect_soon(self, leader: int, peer: Peer) -> None:
+        if leader not in self._connecting:
+            self._connecting[leader] = self._loop.create_task(self._connect(leader, peer))
+
+    async def _connect(self, leader: int, peer: Peer) -> None:
+        try:
+            await peer.connected()
+        except (RpcError, KafkaError) as failure:
+            _log.info("node %d: %s", leader, failure)
+            self._cluster.refresh_soon()
+        finally:
+            del self._connecting[leader]
+        self.turn_soon()
+
+    def _identify_soon(self) -> None:
+        if self._identifying is None:
+            self._identifying = self._loop.create_task(self._identify())
+
+    def _gives_producer_id(self, lane: Lane) -> bool:
+        """All lanes share a producer id, but for one that has used up its epochs."""
+        producer_id, epoch = self._producer
+        if producer_id < 0 or producer_id == lane.used_up_id:
+            return False
+        lane.take_producer_id(producer_id, epoch)
+        return True
+
+    async def _identify(self) -> None:
+        """Get a producer id. Without one nothing is sent, so what cannot be had fails it all."""
+        failures_count = 0
+        try:
+            while True:
+                try:
+                    await self._give_producer_id()
+                    return
+                except RpcError as failure:
+                    _log.info("no producer id yet: %s", failure)
+                except KafkaError as failure:
+                    if failure.code not in RETRIABLE:
+                        self._fail_lanes(f"no producer id: {failure.message}", failure.code)
+                        return
+                failures_count += 1
+                await asyncio.sleep(
+                    self._settings.retry_backoff.seconds(failures_count, self._world.rng)
+                )
+        finally:
+            self._identifying = None
+            self.turn_soon()
+
+    async def _give_producer_id(self) -> None:
+        request = InitProducerIdRequest(
+            transactional_id=None, transaction_timeout_ms=PRODUCER_ID_TIMEOUT_MS
+        )
+        response = await self._cluster.ask_any(request, InitProducerIdResponse)
+        raise_for(response.error_code)
+        self._producer = response.producer_id, response.producer_epoch
+
+    def _fail_lanes(self, cause: str, code: ErrorCode) -> None:
+        for lane in list(self._lanes):
+            lane.fail_all(cause, code)

@@ -1,0 +1,35 @@
+"""The clients in the caller's own process: on its loop, with the real world under them.
+
+Each has a world of its own (connections, helper threads when a large batch is compressed), which
+is made when the client starts, on the loop that it starts on, and ends with it.
+"""
+
+import asyncio
+
+from ottla.base.world import World
+from ottla.client import producer
+from ottla.host.reactor import close_world, real_world
+
+
+class _OnThisMachine:
+    _world: World | None
+
+    def _open_world(self) -> World:
+        return real_world(asyncio.get_running_loop())
+
+    def _close_world(self) -> None:
+        world, self._world = self._world, None
+        if world is not None:
+            close_world(world)
+
+
+class Producer(_OnThisMachine, producer.Producer):
+    """Sends records to any Kafka broker (2.1 or later).
+
+    Options are Kafka's, as keywords: `bootstrap_servers`, `acks`, `compression_type`,
+    `linger_ms`, `batch_size`, `enable_idempotence` ... (docs/client.md has them all).
+
+        async with ottla.Producer(bootstrap_servers="127.0.0.1:9092") as producer:
+            delivery = await producer.send("greetings", b"hello", key=b"k")
+            print((await delivery).offset)
+    """
