@@ -129,6 +129,7 @@ CALLS: Final[dict[Operation, str]] = {
 }
 SPECIAL: Final = {
     "lock.lock": "the lock of a log directory is taken",
+    "other.lock": "that of the metadata store is",
     "file-system.sync": "everything on the file system becomes durable",
 }
 _OF_SUFFIX: Final = {suffix: kind for kind, (suffix, _) in SEGMENT_KINDS.items()}
@@ -150,6 +151,8 @@ def point_of(operation: Operation, path: str) -> str:
     """The name of a call."""
     if operation == "sync_file_system":
         return "file-system.sync"
+    if operation == "lock":
+        return "lock.lock" if path.endswith("/" + names.LOCK) else "other.lock"
     return f"{_kind_of(operation, path)}.{CALLS[operation]}"
 
 
