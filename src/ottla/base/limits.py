@@ -39,6 +39,8 @@ GROUP_MEMBERS_COUNT: Final = 200_000
 """Members of all groups that a node coordinates, those that were only given an id included."""
 GROUP_SOFT_BYTES: Final = 256 << 20
 """What these members, their subscriptions and assignments may take of a node's memory."""
+GROUP_CONFIGS_COUNT: Final = 10_000
+"""Groups of which something may be set."""
 
 check(FRAME_MIN_BYTES < FRAME_UNAUTHENTICATED_BYTES <= SCRATCH_BYTES, "frame caps")
 check(SCRATCH_BYTES <= CONNECTION_OUTPUT_BYTES, "output cap")

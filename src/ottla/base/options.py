@@ -8,6 +8,7 @@ A value is looked for in layers, the strongest first, which is what DescribeConf
     STATIC_BROKER_CONFIG            this broker's file and command line
     DEFAULT_CONFIG                  the table
 
+What is set of a group (DYNAMIC_GROUP_CONFIG) is as strong for it as a topic's for the topic.
 Settings are made from the layers when a node starts, a topic is loaded or something is altered,
 never for a request. Between the broker options that give a topic its value the finer unit wins
 whatever the layer (`log.retention.ms` over `log.retention.hours`), as in Kafka.
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 
 from ottla.base.broker_options import BROKER_OPTIONS, BrokerSettings
 from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.group_options import GROUP_OPTIONS
 from ottla.base.limits import CLIENT_TEXT_LOG_CHARS
 from ottla.base.option import Effect, Option, OptionType, Synonym, Update, Value, attribute_of
 from ottla.base.topic_options import TOPIC_OPTIONS, TopicSettings
@@ -41,6 +43,7 @@ __all__ = [
     "Update",
     "describe_broker",
     "describe_cluster_default",
+    "describe_group",
     "describe_topic",
     "effective_broker",
     "effective_topic",
@@ -58,6 +61,7 @@ class ConfigSource(IntEnum):
     DYNAMIC_DEFAULT_BROKER_CONFIG = 3
     STATIC_BROKER_CONFIG = 4
     DEFAULT_CONFIG = 5
+    DYNAMIC_GROUP_CONFIG = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +200,23 @@ def describe_topic(topic_configs: Mapping[str, str], layers: BrokerLayers) -> li
         found: list[ConfigSynonym] = []
         if name in topic_configs:
             found.append(ConfigSynonym(name, text, ConfigSource.DYNAMIC_TOPIC_CONFIG))
+        for synonym in option.synonyms:
+            found.extend(_places(BROKER_OPTIONS[synonym.name], layers))
+        entries.append(_entry(option, text, found, read_only=False))
+    return entries
+
+
+def describe_group(configs: Mapping[str, str], layers: BrokerLayers) -> list[ConfigEntry]:
+    """Every option of a group, with all places that give it a value."""
+    broker = effective_broker(layers)
+    values = {name: GROUP_OPTIONS[name].parse(text) for name, text in configs.items()}
+    entries = []
+    for name, option in GROUP_OPTIONS.items():
+        value = values[name] if name in values else _broker_default(option, broker)
+        text = option.text_of(value)
+        found: list[ConfigSynonym] = []
+        if name in values:
+            found.append(ConfigSynonym(name, text, ConfigSource.DYNAMIC_GROUP_CONFIG))
         for synonym in option.synonyms:
             found.extend(_places(BROKER_OPTIONS[synonym.name], layers))
         entries.append(_entry(option, text, found, read_only=False))

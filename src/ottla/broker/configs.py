@@ -7,23 +7,26 @@
     broker logger     8        this node's id: nothing, levels are   no logger is known
                                the process's own
     client metrics    16       nothing: not kept yet                 refused
-    group             32       nothing: not kept yet                 refused
+    group             32       every option, whether it is there     all of them, within bounds
+                               or not                               of the broker's settings
 
 A node answers for itself: another node's id is INVALID_REQUEST, clients send to the node they
 name. A resource that one request names twice is INVALID_REQUEST in each of its places.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
 from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.group_options import check_group_bounds
 from ottla.base.limits import CLIENT_TEXT_LOG_CHARS
 from ottla.base.options import (
     ConfigEntry,
     describe_broker,
     describe_cluster_default,
+    describe_group,
     describe_topic,
 )
 from ottla.broker.context import Services
@@ -78,6 +81,9 @@ def describe(services: Services, resource_type: int, name: str) -> list[ConfigEn
         raise KafkaError(
             ErrorCode.INVALID_REQUEST, f"The name of a {_words(kind)} must not be empty."
         )
+    if kind is ConfigResourceType.GROUP:
+        configs = services.cluster.image.group_configs.get(name, {})
+        return describe_group(configs, services.layers)
     if kind in (ConfigResourceType.BROKER, ConfigResourceType.BROKER_LOGGER):
         check_own_id(services, name)
     return describe_broker(services.layers) if kind is ConfigResourceType.BROKER else []
@@ -98,7 +104,12 @@ async def alter(
                 )
             resource, ops = _checked(services, each)
             await services.controller.alter_configs(
-                resource, name, ops, replace=replace, validate_only=validate_only
+                resource,
+                name,
+                ops,
+                replace=replace,
+                validate_only=validate_only,
+                also=_bounds_of(services) if resource is ResourceType.GROUP else None,
             )
         except KafkaError as error:
             return Outcome(resource_type, name, error.code, error.message)
@@ -121,10 +132,18 @@ def _checked(services: Services, alteration: Alteration) -> tuple[ResourceType, 
         if name:
             check_own_id(services, name)
         return ResourceType.BROKER, ops
+    if kind is ConfigResourceType.GROUP:
+        if not name:
+            raise KafkaError(ErrorCode.INVALID_REQUEST, "The name of a group must not be empty.")
+        return ResourceType.GROUP, ops
     if kind is ConfigResourceType.BROKER_LOGGER:
         check_own_id(services, name)
         raise KafkaError(ErrorCode.INVALID_CONFIG, "This broker has no loggers to alter.")
     raise KafkaError(ErrorCode.INVALID_REQUEST, f"Configs of a {_words(kind)} cannot be altered.")
+
+
+def _bounds_of(services: Services) -> Callable[[Mapping[str, str]], None]:
+    return lambda configs: check_group_bounds(configs, services.settings)
 
 
 def _op(change: ConfigChange) -> ConfigOp:

@@ -5,7 +5,7 @@ what is set, or else on the default; they keep the order, and add nothing twice.
 (AlterConfigs, the older request) is to forget all keys and to set the ones given.
 The values that come out are checked by the option tables, topics as a whole, since some options
 of a topic are bound to each other; brokers by what was set, since what stands from before may
-be of an older version.
+be of an older version. A group's bounds are its brokers' settings: whoever knows these checks them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.group_options import GROUP_OPTIONS, validate_group_config
 from ottla.base.option import Option
 from ottla.base.options import (
     BROKER_OPTIONS,
@@ -31,6 +32,7 @@ class ResourceType(IntEnum):
 
     TOPIC = 2
     BROKER = 4
+    GROUP = 32
 
 
 class OpType(IntEnum):
@@ -50,6 +52,7 @@ class ConfigOp(NamedTuple):
 _TABLES: Final[Mapping[ResourceType, Mapping[str, Option]]] = {
     ResourceType.TOPIC: TOPIC_OPTIONS,
     ResourceType.BROKER: BROKER_OPTIONS,
+    ResourceType.GROUP: GROUP_OPTIONS,
 }
 
 
@@ -89,6 +92,10 @@ def validate(
             )
     if resource is ResourceType.TOPIC:
         validate_topic_configs(after)
+        return
+    if resource is ResourceType.GROUP:
+        for name, value in after.items():
+            validate_group_config(name, value)
         return
     for name, value in after.items():
         if before.get(name) != value:

@@ -17,7 +17,7 @@ from typing import Final
 
 from ottla.base.errors import ErrorCode, KafkaError, check
 from ottla.base.ids import LeaderEpoch, NodeId, PartitionIndex, ProducerId, Uuid, id_text
-from ottla.base.limits import PARTITIONS_PER_REQUEST
+from ottla.base.limits import GROUP_CONFIGS_COUNT, PARTITIONS_PER_REQUEST
 from ottla.base.world import Rng
 from ottla.metadata import config_ops, keys
 from ottla.metadata.cluster import Metadata, random_id
@@ -172,14 +172,22 @@ class Controller:
         *,
         replace: bool = False,
         validate_only: bool = False,
+        also: Callable[[Mapping[str, str]], None] | None = None,
     ) -> None:
-        """Apply `ops` to the configs of a topic, of a broker (its id), or of all brokers ('').
-        With `replace` they are applied to none (AlterConfigs)."""
-        alter = self._alter_topic if resource is ResourceType.TOPIC else self._alter_broker
+        """Apply `ops` to the configs of a topic, of a broker (its id), of all brokers (''), or of
+        a group. With `replace` they are applied to none (AlterConfigs). `also` may refuse what
+        would come out, by a KafkaError."""
+        alter = {
+            ResourceType.TOPIC: self._alter_topic,
+            ResourceType.BROKER: self._alter_broker,
+            ResourceType.GROUP: self._alter_group,
+        }[resource]
 
         def change(before: Mapping[str, str]) -> dict[str, str]:
             after = config_ops.altered(resource, {} if replace else before, ops)
             config_ops.validate(resource, resource_name, before, after)
+            if also is not None:
+                also(after)
             return after
 
         await alter(resource_name, change, validate_only)
@@ -358,7 +366,27 @@ class Controller:
         validate_only: bool,
     ) -> None:
         self._check_broker(resource_name)
-        key = keys.broker_configs_key(resource_name)
+        await self._alter_key(keys.broker_configs_key(resource_name), change, validate_only)
+
+    async def _alter_group(
+        self,
+        group_id: str,
+        change: Callable[[Mapping[str, str]], dict[str, str]],
+        validate_only: bool,
+    ) -> None:
+        known = self._metadata.image.group_configs
+        if group_id not in known and len(known) >= GROUP_CONFIGS_COUNT:
+            raise KafkaError(
+                ErrorCode.POLICY_VIOLATION, f"{GROUP_CONFIGS_COUNT} groups have configs already."
+            )
+        await self._alter_key(keys.group_configs_key(group_id), change, validate_only)
+
+    async def _alter_key(
+        self,
+        key: str,
+        change: Callable[[Mapping[str, str]], dict[str, str]],
+        validate_only: bool,
+    ) -> None:
         while True:
             _, entries = await self._metadata.store.read(key)
             entry = entries.get(key)

@@ -89,9 +89,11 @@ class ClusterImage:
     topics_by_id: Mapping[Uuid, TopicImage]
     broker_configs: Mapping[str, Mapping[str, str]]
     """By Kafka's resource name: '' for all brokers, else a node id."""
+    group_configs: Mapping[str, Mapping[str, str]]
+    """By group id. A group that is not there may have configs."""
 
 
-EMPTY: Final = ClusterImage(NO_REVISION, "", NO_NODE, {}, {}, {}, {})
+EMPTY: Final = ClusterImage(NO_REVISION, "", NO_NODE, {}, {}, {}, {}, {})
 
 
 class Edit:
@@ -106,6 +108,7 @@ class Edit:
         self._names_changed: dict[Uuid, str] = {}
         self._counts: dict[Uuid, int] = {}
         self._broker_configs = dict(image.broker_configs)
+        self._group_configs = image.group_configs
         self.touched_topics: dict[Uuid, None] = {}
         self.touched_partitions: dict[Uuid, dict[PartitionIndex, PartitionImage]] = {}
 
@@ -138,6 +141,7 @@ class Edit:
             topics,
             topics_by_id,
             self._broker_configs,
+            self._group_configs,
         )
 
     def _take_event(self, event: Event, revision: Revision) -> None:
@@ -172,6 +176,13 @@ class Edit:
         self._broker_configs.pop(resource, None)
         if value is not None:
             self._broker_configs[resource] = keys.content_of(value)
+
+    def _take_group_configs(self, key: str, value: bytes | None, revision: Revision) -> None:
+        configs = dict(self._group_configs)
+        configs.pop(keys.group_configs_of(key), None)
+        if value is not None:
+            configs[keys.group_configs_of(key)] = keys.content_of(value)
+        self._group_configs = configs
 
     def _take_topic(self, key: str, value: bytes | None, revision: Revision) -> None:
         name = keys.topic_of(key)
@@ -282,6 +293,7 @@ _TAKERS: Final[tuple[tuple[str, Callable[[Edit, str, bytes | None, Revision], No
     (keys.TOPICS, Edit._take_topic),
     (keys.BROKERS, Edit._take_broker),
     (keys.BROKER_CONFIGS, Edit._take_broker_configs),
+    (keys.GROUP_CONFIGS, Edit._take_group_configs),
     (keys.CONTROLLER, Edit._take_controller),
     (keys.CLUSTER, Edit._take_cluster),
 )

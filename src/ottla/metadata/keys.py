@@ -19,6 +19,7 @@ known is left alone: a later version may have written it.
 import json
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import quote, unquote
 
 from ottla.base.ids import NodeId, PartitionIndex, Uuid
 
@@ -30,6 +31,7 @@ BROKERS: Final = "brokers/"
 TOPICS: Final = "topics/"
 PARTITIONS: Final = "partitions/"
 BROKER_CONFIGS: Final = "configs/brokers/"
+GROUP_CONFIGS: Final = "configs/groups/"
 _ALL_BROKERS: Final = "default"
 
 
@@ -54,6 +56,10 @@ def broker_configs_key(resource: str) -> str:
     return BROKER_CONFIGS + (resource or _ALL_BROKERS)
 
 
+def group_configs_key(group_id: str) -> str:
+    return GROUP_CONFIGS + quote(group_id, safe="")
+
+
 def broker_of(key: str) -> NodeId:
     return NodeId(int(key.removeprefix(BROKERS)))
 
@@ -70,6 +76,10 @@ def partition_of(key: str) -> tuple[Uuid, PartitionIndex]:
 def broker_configs_of(key: str) -> str:
     resource = key.removeprefix(BROKER_CONFIGS)
     return "" if resource == _ALL_BROKERS else resource
+
+
+def group_configs_of(key: str) -> str:
+    return unquote(key.removeprefix(GROUP_CONFIGS))
 
 
 def value_of(content: Mapping[str, Any]) -> bytes:

@@ -137,7 +137,7 @@ def test_refused(on_node, kind, name, code):
     on_node(test)
 
 
-@pytest.mark.parametrize(("kind", "name"), [(LOGGER, "1"), (METRICS, "m"), (GROUP, "g")])
+@pytest.mark.parametrize(("kind", "name"), [(LOGGER, "1"), (METRICS, "m")])
 def test_resources_that_have_no_configs_yet(on_node, kind, name):
     async def test(node):
         result, rows = await one(node, kind, name)

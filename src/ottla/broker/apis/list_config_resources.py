@@ -1,7 +1,7 @@
 """ListConfigResources (key 74): names of resources that have configs (KIP-1142).
 
-Behaviour. Topics and brokers are listed whether or not something is set of them; of client
-metrics and groups there are none yet. A type that does not exist is UNSUPPORTED_VERSION.
+Behaviour. Topics and brokers are listed whether or not something is set of them, groups if
+something is; of client metrics there are none yet. A type that does not exist is UNSUPPORTED_VERSION.
 Versions. 0 lists client metrics; 1 asks for types, with an empty list for all.
 """
 
@@ -43,4 +43,6 @@ def _names(image: ClusterImage, kind: ConfigResourceType) -> Iterable[str]:
         return image.topics
     if kind in (ConfigResourceType.BROKER, ConfigResourceType.BROKER_LOGGER):
         return map(str, image.brokers)
+    if kind is ConfigResourceType.GROUP:
+        return image.group_configs
     return ()
