@@ -5,10 +5,10 @@
     RECONCILING   some member does not have its target yet
     STABLE        every member has
 
-Everything here but `checked_topics` is durable and changes by `replay` alone. The records of a
-compacted log may come in another order than they were written in, so each stands for itself: a
-member is there as soon as one of its records is, and a partition belongs to whoever claimed it
-last.
+Everything here but `checked_topics` and `scanned_topics` is durable and changes by `replay` alone.
+The records of a compacted log may come in another order than they were written in, so each stands
+for itself: a member is there as soon as one of its records is, and a partition belongs to whoever
+claimed it last.
 """
 
 import hashlib
@@ -73,6 +73,7 @@ class ConsumerGroup:
         "members",
         "metadata_hash",
         "owners",
+        "scanned_topics",
         "static_ids",
         "target_epoch",
         "target_time_ms",
@@ -99,6 +100,8 @@ class ConsumerGroup:
         """A record of Kafka 4.0 is there that nobody needs any more."""
         self.checked_topics: object = None
         """The topics of the image for which `metadata_hash` was last looked at."""
+        self.scanned_topics: object = None
+        """Those over which its expressions were last matched."""
         self._budget = budget
 
     # -- what it is

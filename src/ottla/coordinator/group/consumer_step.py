@@ -1,0 +1,72 @@
+"""One request about one member of a consumer group, on its way to records.
+
+The group stays as it is until the records are replayed; what the request would make of it is seen
+through a `Step`. What must happen in memory besides, and only if nothing is refused after all, is
+put off as an effect.
+"""
+
+from collections.abc import Callable
+
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.ids import Uuid
+from ottla.coordinator.group.consumer_group import NO_PARTITIONS, ConsumerGroup
+from ottla.coordinator.group.consumer_member import ConsumerMember
+from ottla.coordinator.group.consumer_records import Partitions
+from ottla.coordinator.group.records import GroupLogRecord, encode_record
+from ottla.coordinator.shard import Outcome
+
+
+class Step:
+    __slots__ = ("effects", "former", "group", "member", "now_ms", "records", "replaced_id")
+
+    def __init__(self, group: ConsumerGroup, now_ms: int, records: list[GroupLogRecord]) -> None:
+        """`records` are those that made `group`, where it is not in the log yet."""
+        self.group = group
+        self.now_ms = now_ms
+        self.records = records
+        self.effects: list[Callable[[], object]] = []
+        self.former = self.member = ConsumerMember("")
+        """The member as it was, or as one that is new; and as it will be."""
+        self.replaced_id: str | None = None
+        """The static member whose place it takes."""
+
+    @property
+    def is_new(self) -> bool:
+        return self.member.id not in self.group.members and self.replaced_id is None
+
+    def begin(self, member: ConsumerMember) -> None:
+        self.former = self.member = member
+
+    def members(self) -> dict[str, ConsumerMember]:
+        """The group's members, with this one as it will be."""
+        members = dict(self.group.members)
+        if self.replaced_id is not None:
+            members.pop(self.replaced_id, None)
+        members[self.member.id] = self.member
+        return members
+
+    def target_of(self, member_id: str) -> Partitions:
+        targets = self.group.targets
+        if member_id == self.member.id and self.replaced_id is not None:
+            return targets.get(self.replaced_id, NO_PARTITIONS)
+        return targets.get(member_id, NO_PARTITIONS)
+
+    def is_free(self, topic: Uuid, index: int) -> bool:
+        """Whether no other member has a partition, or has it to give back still."""
+        return self.group.owners.get((topic, index), self.member.id) == self.member.id
+
+    def outcome(self, response: object, record_max_bytes: int) -> Outcome:
+        """KafkaError where a record would be too large for the log."""
+        check_sizes(self.records, record_max_bytes)
+        for effect in self.effects:
+            effect()
+        return Outcome(self.records, response)
+
+
+def check_sizes(records: list[GroupLogRecord], record_max_bytes: int) -> None:
+    for record in records:
+        key, value = encode_record(record)
+        if len(key) + len(value or b"") > record_max_bytes:
+            raise KafkaError(
+                ErrorCode.UNKNOWN_SERVER_ERROR, "The member or its share is too large to be kept."
+            )
