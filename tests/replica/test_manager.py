@@ -1,6 +1,8 @@
 """The partitions of a real node: what the image says is served, and what a failed disk takes."""
 
 import asyncio
+import errno
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,9 @@ from typing import Any
 import pytest
 
 from ottla.base.errors import ErrorCode, KafkaError
+from ottla.host.disk import HostDisk
 from ottla.replica.manager import ReplicaManager
+from ottla.storage.group_opening import GroupOpening
 from tests.fuzz.bench import running_node
 from tests.fuzz.valid import TOPIC
 
@@ -39,6 +43,12 @@ async def make(controller: Any, name: str, partitions: int = 1, **configs: str) 
     return await controller.create_topic(
         name, partitions=partitions, replication_factor=1, configs=configs
     )
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.002)
 
 
 def refusal(replicas: ReplicaManager, topic: Any, index: int) -> int:
@@ -112,6 +122,79 @@ def test_a_directory_that_fails_goes_alone(
     lines = [text for text in caplog.messages if "goes offline" in text]
     assert len(lines) == 1
     assert "d0" in lines[0]
+
+
+def test_a_topic_made_while_there_is_no_room_is_served_when_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ottla.replica.directory.RETRY_S", 0.01)
+    tries = []
+
+    async def test(controller: Any, replicas: ReplicaManager) -> None:
+        make_directory = HostDisk.make_directory
+
+        def full(disk: HostDisk, path: str) -> None:
+            tries.append(path)
+            raise OSError(errno.ENOSPC, "No space left on device", path)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(HostDisk, "make_directory", full)
+            topic = await make(controller, "t", 2)
+            doomed = await make(controller, "u")
+            assert refusal(replicas, "t", 1) == ErrorCode.KAFKA_STORAGE_ERROR
+            assert refusal(replicas, topic.id, 1) == ErrorCode.KAFKA_STORAGE_ERROR
+            await until(lambda: len(tries) > 6)
+            await controller.delete_topic(doomed.id)
+        assert HostDisk.make_directory is make_directory
+        await until(lambda: not replicas._waiting)
+        assert replicas.leader_of("t", 1) is replicas.leader_of(topic.id, 1)
+        assert refusal(replicas, "u", 0) == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+    on_node(tmp_path, test)
+    assert len([text for text in caplog.messages if "refused or put off" in text]) == 1
+    assert len([text for text in caplog.messages if "t-0 is not served" in text]) == 1
+
+
+def test_a_log_that_is_still_to_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node serves what is ready; a topic deleted meanwhile is deleted when it can be."""
+
+    async def first(controller: Any, replicas: ReplicaManager) -> None:
+        for name in ("slow", "deleted", "again"):
+            await make(controller, name)
+
+    on_node(tmp_path, first)
+    monkeypatch.setattr("ottla.broker.node.SERVE_AFTER_S", 0.0)
+    may_go_on = threading.Event()
+    open_group = GroupOpening.open
+
+    def slowly(self: GroupOpening, wanted: Any) -> Any:
+        may_go_on.wait(60)
+        return open_group(self, wanted)
+
+    monkeypatch.setattr(GroupOpening, "open", slowly)
+
+    async def second(controller: Any, replicas: ReplicaManager) -> None:
+        try:
+            assert refusal(replicas, "slow", 0) == ErrorCode.NOT_LEADER_OR_FOLLOWER
+            await make(controller, "new")
+            assert replicas.leader_of("new", 0)
+            image = replicas._image
+            assert image is not None
+            await controller.delete_topic(image.topics["deleted"].id)
+            await controller.delete_topic(image.topics["again"].id)
+            topic = await make(controller, "again")
+            assert refusal(replicas, "again", 0) == ErrorCode.NOT_LEADER_OR_FOLLOWER
+            assert refusal(replicas, "deleted", 0) == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        finally:
+            may_go_on.set()
+        await until(lambda: not replicas._waiting)
+        assert replicas.leader_of("slow", 0)
+        assert replicas.leader_of("again", 0) is replicas.leader_of(topic.id, 0)
+        names = [path.name.partition(".")[0] for path in tmp_path.glob("d0/*-0*")]
+        counts = [names.count(f"{name}-0") for name in ("slow", "new", "deleted", "again")]
+        assert counts == [1, 1, 1, 2], "what is deleted lies about for its delay"
+
+    on_node(tmp_path, second)
 
 
 def test_configs_reach_partitions_and_logs(tmp_path: Path) -> None:

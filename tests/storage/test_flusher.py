@@ -1,12 +1,17 @@
+import errno
+import os
 from collections.abc import Callable
+from unittest.mock import Mock
 
 import pytest
 
+from ottla.base.disk_errors import SyncError
 from ottla.storage.flusher import Flusher
 from ottla.storage.log import Log
+from ottla.storage.unflushed import FlushWork
 
 from .makers import append, batch_of, make_log
-from .memory_disk import MemoryDisk
+from .memory_disk import MemoryDisk, MemoryFile
 
 
 class Clock:
@@ -50,12 +55,14 @@ class Setting:
         self.offload = Offload(self.clock)
         self.flushed: list[list[Log]] = []
         self.errors: list[OSError] = []
+        self.shortages: list[OSError] = []
         self.flusher = Flusher(
             disk,
             self.offload,
             self.clock,
             on_flushed=self.flushed.append,
             on_offline=self.errors.append,
+            on_shortage=self.shortages.append,
         )
 
     def log(self, partition: int) -> Log:
@@ -207,3 +214,126 @@ def test_when_idle(setting: Setting) -> None:
     assert told == [1]
     setting.offload.run()
     assert told == [1, 2]
+
+
+# --- shortages
+
+
+def short(code: int = errno.ENOSPC) -> OSError:
+    return OSError(code, os.strerror(code))
+
+
+def test_a_log_for_which_there_is_no_room_waits_and_the_others_go_on(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = setting.log(0), setting.log(1)
+    setting.append(first)
+    setting.append(second)
+    with monkeypatch.context() as full:
+        begin = Log.begin_flush
+
+        def refused(log: Log) -> FlushWork:
+            if log is first:
+                raise short()
+            return begin(log)
+
+        full.setattr(Log, "begin_flush", refused)
+        setting.flusher.kick()
+        setting.offload.run()
+    assert (first.flushed_end_offset, second.flushed_end_offset) == (0, 2)
+    assert [error.errno for error in setting.shortages] == [errno.ENOSPC]
+    assert not setting.flusher.is_idle
+    setting.flusher.retry()
+    setting.offload.run()
+    assert first.flushed_end_offset == 2
+    assert setting.flusher.is_idle
+    assert not setting.errors
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EMFILE, errno.EDQUOT])
+@pytest.mark.parametrize("has_sync_file_system", [True, False])
+def test_a_round_short_of_something_is_tried_again(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, code: int, has_sync_file_system: bool
+) -> None:
+    setting.disk.has_sync_file_system = has_sync_file_system
+    logs = [setting.log(partition) for partition in range(6)]
+    for call in ("open", "rename"):
+        for log in logs:
+            setting.append(log)
+            log.epochs.is_dirty = True  # a file to replace
+        with monkeypatch.context() as full:
+            setting.flusher.kick()
+            full.setattr(setting.disk, call, Mock(side_effect=short(code)))
+            setting.offload.run()
+        assert setting.shortages.pop().errno == code
+        assert all(log.flushed_end_offset < log.log_end_offset for log in logs)
+        rounds = setting.flusher.round_count
+        setting.flusher.kick()
+        assert setting.flusher.round_count == rounds, "no later round begins"
+        setting.flusher.retry()
+        setting.offload.run()
+        assert all(log.flushed_end_offset == log.log_end_offset for log in logs)
+        for log in logs:
+            assert f"{log.directory}/leader-epoch-checkpoint" in setting.disk.files
+    assert not setting.errors
+
+
+def test_a_sync_that_fails_for_want_of_room_is_final(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting.append(setting.log(0))
+    failed = SyncError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(MemoryFile, "sync", Mock(side_effect=failed))
+    setting.flusher.kick()
+    setting.offload.run()
+    assert setting.errors == [failed]
+    assert not setting.shortages
+
+
+def test_a_failed_sync_is_not_hidden_by_a_shortage(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two jobs of one round: the one met no room, the other the end of the disk."""
+    setting.append(setting.log(0))
+    setting.flusher.kick()
+    with monkeypatch.context() as failing:
+        failing.setattr(setting.disk, "open", Mock(side_effect=short()))
+        setting.offload.waiting.reverse()  # the replacement first
+        failing.setattr(MemoryFile, "sync", Mock(side_effect=SyncError(errno.EIO, "EIO")))
+        setting.offload.run()
+    assert [error.errno for error in setting.errors] == [errno.EIO]
+
+
+def test_a_stop_gives_up_what_there_is_no_room_for(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = setting.log(0)
+    setting.append(log)
+    setting.flusher.kick()
+    monkeypatch.setattr(setting.disk, "rename", Mock(side_effect=short()))
+    setting.offload.run()
+    told: list[bool] = []
+    setting.flusher.when_idle(lambda: told.append(True))
+    setting.offload.run()
+    assert told
+    assert setting.flusher.has_given_up
+    assert log.flushed_end_offset == 0
+
+
+def test_a_replacement_never_lands_in_the_directory_of_a_namesake(setting: Setting) -> None:
+    old = setting.log(0)
+    old.name_topic(b"old")
+    setting.append(old)
+    setting.flusher.kick()
+    setting.disk.rename("data/orders-0", "data/gone")
+    old.move("data/gone")
+    setting.disk.make_directory("data/orders-0")
+    new = make_log(setting.disk, directory="data/orders-0")
+    new.name_topic(b"new")
+    setting.offload.run()
+    assert "data/orders-0/partition.metadata" not in setting.disk.files
+    assert "data/orders-0/leader-epoch-checkpoint" not in setting.disk.files
+    setting.append(new)
+    setting.flusher.kick()
+    setting.offload.run()
+    assert setting.disk.files["data/orders-0/partition.metadata"] == b"new"

@@ -32,6 +32,7 @@ from ottla.metadata.store import (
     LeaseId,
     Put,
     Revision,
+    StoreBusyError,
     Write,
 )
 from ottla.metadata.topic_names import check_no_collision, check_topic_name
@@ -260,7 +261,10 @@ class Controller:
         elected = self._elected
         if elected is None:
             raise KafkaError(ErrorCode.NOT_CONTROLLER, "This node is not the controller.")
-        result = await self._metadata.store.txn([elected, *compares], writes)
+        try:
+            result = await self._metadata.store.txn([elected, *compares], writes)
+        except StoreBusyError as error:  # nothing was written: it is locked, or there is no room
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(error)) from error
         if not result.committed:
             entry = result.current[keys.CONTROLLER]
             if entry is None or entry.mod_revision != elected.mod_revision:

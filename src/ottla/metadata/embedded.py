@@ -248,7 +248,8 @@ class StoreFile:
 
 def _translated(error: sqlite3.Error, path: str) -> Exception:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+    # A disk that is full: what was begun is rolled back, and may be asked for again.
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL):
         return StoreBusyError(f"{path}: {error}")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return CorruptionError(str(error), path=path)
