@@ -147,3 +147,15 @@ def test_a_hint_into_a_segment_that_went_is_worth_nothing(disk: MemoryDisk) -> N
     again = log.read(found.hint.offset, 100, 30, hint=found.hint)
     assert again is not None
     assert again.hint.generation == log.generation
+
+
+def test_no_time_at_all_is_not_without_a_limit(disk: MemoryDisk) -> None:
+    """retention.ms=0: what is older than now goes, as it does not with -1."""
+    log = make_log(disk, replace(TINY, retention_ms=0))
+    fill(log)
+    youngest = log.max_timestamp
+    delete_old_segments(log, youngest, 30)
+    assert len(log.segments) == 1, "the last one is of this very millisecond"
+    assert log.active.size_bytes
+    assert delete_old_segments(log, youngest + 1, 30) == 1
+    assert log.log_start_offset == 30
