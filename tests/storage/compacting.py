@@ -317,6 +317,9 @@ class History:
             answer = log.offset_for_timestamp(timestamp, log.log_end_offset)
             assert answer is not None
             assert (answer.timestamp, answer.offset) == (first.timestamp, first.offset)
+        largest = max((record.timestamp for record in records), default=-1)
+        latest = log.max_timestamp_offset(log.log_end_offset)
+        assert (latest.timestamp if latest else -1) == largest
 
     def _check_producers(self) -> None:
         known = {each.producer_id: each for each in self.log.producers()}

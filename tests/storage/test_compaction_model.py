@@ -3,6 +3,7 @@ rolls, passes and crashes the last committed value of each key survives, offsets
 consumer that reads from the start sees the right map, and no tombstone goes before its time."""
 
 import random
+from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +15,7 @@ from ottla.sim.drive import Drive
 from ottla.sim.trace import Trace
 from ottla.storage.offset_map import SLOT_BYTES
 
-from .compacting import History, batches
+from .compacting import History, batches, checkpoint, compact
 from .test_faults import no_syncfs
 from .test_log_dir import Clock
 
@@ -84,6 +85,13 @@ class World:
         self.history.cut_to_log()
 
     def _die_at(self, count: int, call, rng: random.Random) -> None:  # type: ignore[no-untyped-def]
+        self.die_at(count, call)
+        if rng.random() < 0.8:  # else the process alone died
+            self.drive.power_cut(rng, rng.choice(LOSSY))
+        self.drive.locks = {}
+
+    def die_at(self, count: int, call) -> bool:  # type: ignore[no-untyped-def]
+        """Whether the call came so far that the node died."""
         disk, left = self.disk, count
 
         def on_call(*_: object) -> None:
@@ -99,12 +107,12 @@ class World:
         except Exception:
             assert not disk.is_alive
         disk.faults.on_call = None  # type: ignore[assignment]
+        has_died = not disk.is_alive
         if disk.is_alive:
             disk.die()
         self.drive = self.drive.clone()
-        if rng.random() < 0.8:  # else the process alone died
-            self.drive.power_cut(rng, rng.choice(LOSSY))
         self.drive.locks = {}
+        return has_died
 
 
 def run(steps: list[tuple[str, int]], seed: int) -> World:
@@ -149,6 +157,58 @@ def test_long_histories(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(60, 3_000))
 def test_many_long_histories(seed: int) -> None:
     run(random_steps(seed, 90), seed)
+
+
+class Died(Exception):
+    pass
+
+
+def swapping(moment: int) -> World:
+    """A world whose node died at that step of the swaps of a pass, and not the power."""
+    world = World(moment)
+    for number in range(24):
+        world.step("transaction" if number % 6 == 2 else "put", number)
+        world.step("end", number)
+    for producer_id in list(world.history.open):
+        world.history.end(producer_id, commit=False)
+    world.history.roll()
+    world.history.flush()
+    left = moment
+
+    def between() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise Died
+
+    with suppress(Died):
+        history = world.history
+        compact(
+            history.log,
+            world.clock.now_ms,
+            write_checkpoint=lambda: checkpoint(history.log_dir),
+            between=between,
+        )
+    world.disk.die()
+    world.drive = world.drive.clone()
+    world.drive.locks = {}
+    return world
+
+
+@pytest.mark.parametrize("moment", range(1, 7))
+def test_a_start_that_finishes_a_swap_may_lose_power_at_any_call(moment: int) -> None:
+    """What the process before had not made durable, too."""
+    count, dies = 0, True
+    while dies:
+        count += 1
+        world = swapping(moment)
+        world.history.disk = world._disk()
+        dies = world.die_at(count, lambda w=world: w.history.open_log(w.disk))  # type: ignore[misc]
+        mode = CrashMode.DROP if count % 2 else CrashMode.TEAR
+        world.drive.power_cut(random.Random(f"{moment}{count}"), mode)
+        world.history.open_log(world._disk())
+        world.history.check()
+    assert count > 8
 
 
 def test_the_histories_hold_what_they_are_to_test() -> None:

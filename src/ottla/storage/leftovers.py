@@ -14,8 +14,9 @@ names and not others. So each kind of change is made durable before the next beg
 
     .swap is durable, the replaced segments behind it go, its indexes get their names, its log
 
-An index that is missing or may be that of the old segment goes: it is built anew. Of a transaction
-index those entries stay whose markers the segment holds.
+Its indexes are built anew: one that is missing may stand under its own name already, where that
+of the old segment may stand as well, and one that is there may be of an attempt that was cut
+short. Of a transaction index those entries stay whose markers the segment holds.
 """
 
 import logging
@@ -24,17 +25,15 @@ from typing import Final
 
 from ottla.base.errors import CorruptionError
 from ottla.base.world import Disk
-from ottla.storage.checkpoints import write_whole
+from ottla.storage.checkpoints import replace_whole
 from ottla.storage.config import LogConfig
 from ottla.storage.names import (
     CLEANED,
     DELETED,
     LOG,
-    OFFSET_INDEX,
     SNAPSHOT,
     SWAP,
     TEMPORARY,
-    TIME_INDEX,
     TRANSACTION_INDEX,
     SegmentFile,
     file_name,
@@ -90,31 +89,30 @@ def _finish_swap(disk: Disk, directory: str, offset: int) -> None:
     path = f"{directory}/{file_name(offset, LOG + SWAP)}"
     swap = Segment(disk, directory, offset, LogConfig(), size_bytes=disk.size(path), state=SWAP)
     try:
-        headers = [header for _, header in swap.headers(0, swap.size_bytes)]
+        end, markers = offset, []
+        for _, header in swap.headers(0, swap.size_bytes):
+            end = header.last_offset
+            if header.is_control:
+                markers.append(end)
+        swap.rebuild_indexes()
     finally:
         swap.close()
     logger.info("%s: a compaction that was interrupted is finished", path)
-    end = max((header.last_offset for header in headers), default=offset)
     disk.sync_directory(directory)
     for each in map(parse_file, disk.list_directory(directory)):
         if each and not each.state and offset < each.offset <= end and each.kind != SNAPSHOT:
             disk.remove(f"{directory}/{file_name(each.offset, each.kind)}")
     disk.sync_directory(directory)
-    markers = [header.last_offset for header in headers if header.is_control]
-    _settle_indexes(disk, directory, offset, markers)
+    _settle_transactions(disk, directory, offset, markers)
     swap.rename_indexes("")
     disk.sync_directory(directory)
     swap.rename_log("")
     disk.sync_directory(directory)
 
 
-def _settle_indexes(disk: Disk, directory: str, offset: int, markers: Iterable[int]) -> None:
-    """See that none of the old segment's indexes becomes one of the new."""
-    stem = f"{directory}/{file_name(offset, '')}"
-    for kind in (OFFSET_INDEX, TIME_INDEX):
-        if not disk.exists(stem + kind + SWAP) and disk.exists(stem + kind):
-            disk.remove(stem + kind)
-    path = stem + TRANSACTION_INDEX
+def _settle_transactions(disk: Disk, directory: str, offset: int, markers: Iterable[int]) -> None:
+    """See that what the old segment's index told does not become the new one's."""
+    path = f"{directory}/{file_name(offset, TRANSACTION_INDEX)}"
     if disk.exists(path + SWAP) or not disk.exists(path):
         return
     there = dict.fromkeys(markers)
@@ -124,4 +122,4 @@ def _settle_indexes(disk: Disk, directory: str, offset: int, markers: Iterable[i
         logger.warning("transaction index passed over: %s", error)
         entries = []
     kept = [each for each in entries if each.last_offset in there]
-    write_whole(disk, path + SWAP, pack_entries(kept), sync=True)
+    replace_whole(disk, path + SWAP, pack_entries(kept))

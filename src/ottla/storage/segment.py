@@ -191,9 +191,10 @@ class Segment:
     def checked_max_timestamp(self) -> int:
         """The same, held against the first batch: looked up in all headers where the index, which
         has no checksum, says less than that."""
-        if self.size_bytes and self.max_timestamp < self.header_at(0).max_timestamp:
+        first = self.header_at(0) if self.size_bytes else None
+        if first and first.record_count and self.max_timestamp < first.max_timestamp:
             for _, header in self.headers(0, self.size_bytes):
-                if header.max_timestamp > self._max_timestamp:
+                if header.max_timestamp > self._max_timestamp and header.record_count:
                     self._max_timestamp = header.max_timestamp
                     self._max_timestamp_offset = header.last_offset
         return self.max_timestamp
@@ -261,7 +262,7 @@ class Segment:
         for batch in batches:
             last_offset = offset + batch[6]
             timestamp = batch[8]
-            if timestamp > self._max_timestamp:
+            if timestamp > self._max_timestamp and batch[12]:  # empty ones have no record of it
                 self._max_timestamp = timestamp
                 self._max_timestamp_offset = last_offset
             if since > self.index_interval_bytes:
@@ -296,7 +297,7 @@ class Segment:
         self._rolling_timestamp = _UNKNOWN if position else -1
         self._max_timestamp, self._max_timestamp_offset = self.time_index.last
         for _, header in self.headers(self.index.last_position(), position):
-            if header.max_timestamp > self._max_timestamp:
+            if header.max_timestamp > self._max_timestamp and header.record_count:
                 self._max_timestamp = header.max_timestamp
                 self._max_timestamp_offset = header.last_offset
 

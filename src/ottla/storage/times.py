@@ -45,14 +45,27 @@ def first_at(
 
 def latest(segments: Sequence[Segment], end_offset: int) -> TimestampedOffset | None:
     """The first record with the largest timestamp of all, if it lies below `end_offset`."""
-    segment = max(segments, key=lambda each: each.max_timestamp)
-    if segment.max_timestamp < 0:
-        return None
+    best: TimestampedOffset | None = None
+    for segment in sorted(segments, key=lambda each: each.max_timestamp, reverse=True):
+        if segment.max_timestamp <= (best.timestamp if best else -1):
+            break
+        record = _latest_in(segment)
+        if record is not None and (best is None or record.timestamp > best.timestamp):
+            best = record
+    return best if best is not None and best.offset < end_offset else None
+
+
+def _latest_in(segment: Segment) -> TimestampedOffset | None:
+    """The first record with the largest timestamp of a segment. Where the index that Kafka made
+    leads to a batch that compaction left empty, all headers are looked at."""
     found = reader.find(segment, segment.max_timestamp_offset)
+    if found is not None and not found[1].record_count:
+        batches = segment.headers(0, segment.size_bytes)
+        told = [each for each in batches if each[1].record_count]
+        found = max(told, key=lambda each: each[1].max_timestamp, default=None)
     if found is None:
         return None
-    record = max(_records(segment, *found), key=lambda each: each.timestamp)
-    return record if record.offset < end_offset else None
+    return max(_records(segment, *found), key=lambda each: each.timestamp)
 
 
 def _records(segment: Segment, position: int, header: BatchHeader) -> Iterator[TimestampedOffset]:

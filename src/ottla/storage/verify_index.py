@@ -133,7 +133,7 @@ class TimeIndexCheck(IndexCheck):
 
     def batch(self, position: int, header: BatchHeader) -> None:
         is_new = header.max_timestamp > self.max_timestamp
-        if is_new:
+        if is_new and header.record_count:  # of an empty batch Kafka's index tells, ours does not
             self.max_timestamp = header.max_timestamp
         while (entry := self._next) is not None:
             timestamp, offset = entry.fields[0], self.base_offset + entry.fields[1]
