@@ -338,15 +338,16 @@ def meet(truth: Truth, damage: Damage) -> Iterator[Result]:
             yield Result(damage, image, why.partition(" ")[0], why, is_seen)
 
 
-def sample(truth: Truth, count: int, seed: int) -> list[Damage]:
-    """So many bits of all, and every coarse damage."""
+def sample(truth: Truth, bit_count: int, coarse_count: int, seed: int) -> list[Damage]:
+    """So many bits of all files, each file as likely as another, and so many coarse damages."""
     rng = random.Random(seed)
     files = [(path, len(data)) for path, data in truth.images["clean"].items() if data]
     bits = []
-    for _ in range(count):
+    for _ in range(bit_count):
         path, size = rng.choice(files)
         bits.append(Damage("bit", path, rng.randrange(size), rng.randrange(8)))
-    return [*bits, *coarse_damages(truth)]
+    coarse = list(coarse_damages(truth))
+    return [*bits, *rng.sample(coarse, min(coarse_count, len(coarse)))]
 
 
 def kind_of(path: str) -> str:
@@ -362,7 +363,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--show", type=int, default=20)
     chosen = parser.parse_args(arguments)
     truth = make_truth()
-    damages = all_damages(truth) if chosen.all else sample(truth, chosen.bits, chosen.seed)
+    damages = all_damages(truth) if chosen.all else sample(truth, chosen.bits, 1_000, chosen.seed)
     table: Counter[tuple[str, str, str, str]] = Counter()
     unseen: Counter[tuple[str, str, str]] = Counter()
     shown: Counter[str] = Counter()

@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Final
 
 from ottla.base.errors import CorruptionError
@@ -208,9 +209,11 @@ def _dump(chosen: argparse.Namespace) -> int:
     options = DumpOptions(chosen.deep_iteration or with_data, with_data, first, last)
     is_damaged = False
     for path in chosen.files:
+        rows = dump(HostDisk(), path, options)
+        first_row = next(rows, None)  # where the file cannot be opened nothing is said of it
         if not chosen.json:
             print(f"Dumping {path}")
-        for row in dump(HostDisk(), path, options):
+        for row in chain(filter(None, (first_row,)), rows):
             is_damaged |= "fault" in row
             print(json.dumps({"file": path, **row}) if chosen.json else _row_text(row))
     return DAMAGED if is_damaged else SOUND

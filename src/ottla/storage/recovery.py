@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ottla.base.errors import CorruptionError
-from ottla.base.ids import TopicPartition
+from ottla.base.ids import NO_LEADER_EPOCH, TopicPartition
 from ottla.base.world import Disk, File, Rng
 from ottla.records.batch import BatchHeader
 from ottla.storage import reader
@@ -397,11 +397,21 @@ def _scan(
             if header.base_offset > next_offset and not log.config.is_compacted:
                 _meet_gap(segment.file, position, header, next_offset, recovery_point)
             segment.note((header,), header.base_offset)
-            log.epochs.assign(header.partition_leader_epoch, header.base_offset)
+            _note_epoch(log.epochs, segment, position, header)
             next_offset = header.last_offset + 1
     except CorruptionError as error:
         return next_offset, Cut(error.position, error.size_bytes, error.cause), has_markers
     return next_offset, None, has_markers
+
+
+def _note_epoch(epochs: LeaderEpochs, segment: Segment, position: int, header: BatchHeader) -> None:
+    """Both the book and the header may be wrong: no checksum covers either."""
+    epoch = header.partition_leader_epoch
+    epochs.assign(epoch, header.base_offset)
+    told = epochs.epoch_of(header.base_offset)
+    if told not in (NO_LEADER_EPOCH, epoch):
+        text = "%s: position %d: leader epoch %d where %d is known"
+        logger.warning(text, segment.path, position, epoch, told)
 
 
 def _meet_gap(

@@ -108,6 +108,8 @@ class _Books:
     has_gaps: bool = False
     is_whole: bool = True
     """No unsound batch was met."""
+    is_behind_damage: bool = False
+    """What stands before the next batch is not known."""
     epoch_faults: int = 0
 
 
@@ -284,7 +286,7 @@ class LogCheck:
     def _unsound(self, file: File, each: Stretch) -> Finding:
         books = self._books
         first = books.is_whole
-        books.is_whole = False
+        books.is_whole, books.is_behind_damage = False, True
         point = self.known.recovery_point or 0
         if first and not self.known.is_clean and books.next_offset >= point:
             self._is_over = True
@@ -312,7 +314,8 @@ class LogCheck:
 
     def _gap(self, path: str, position: int, offset: int) -> Iterator[Finding]:
         due = self._books.next_offset
-        if offset <= due:
+        is_behind_damage, self._books.is_behind_damage = self._books.is_behind_damage, False
+        if offset <= due or is_behind_damage:
             return
         self._books.has_gaps = True
         cleaned_end = self.known.cleaned_end
