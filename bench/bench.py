@@ -4,6 +4,7 @@
     ./dev bench --from FILE.json [--readme]                         the tables of an earlier run
     ./dev bench hot [--profile]                                     produce and fetch in process
     ./dev bench upkeep [--readme]                                   cleaning, and large logs
+    ./dev bench partitions [--readme]                               many partitions, and recovery
 
 The load generators and the other brokers come from ../shared/bench (run.py), which builds what
 it needs on first use; without that folder this says so and measures nothing. Figures are the
@@ -93,6 +94,10 @@ def main() -> int:
         from bench import upkeep
 
         return upkeep.main(sys.argv[2:])
+    if sys.argv[1:2] == ["partitions"]:
+        from bench import partitions
+
+        return partitions.main(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a quarter of the load")
     parser.add_argument("--rounds", type=int, default=3)
