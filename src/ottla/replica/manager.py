@@ -92,6 +92,18 @@ class ReplicaManager:
         refusal = self._refusals.get((topic, index), ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         raise KafkaError(refusal)
 
+    @property
+    def has_offline(self) -> bool:
+        """Whether some partition may be in a directory that has failed."""
+        return any(directory.log_dir.is_offline for directory in self.directories)
+
+    def is_offline(self, topic: str, index: int) -> bool:
+        try:
+            self.leader_of(topic, index)
+        except KafkaError as error:
+            return error.code == ErrorCode.KAFKA_STORAGE_ERROR
+        return False
+
     def __iter__(self) -> Iterator[Partition]:
         return iter(self._homes)
 

@@ -261,3 +261,19 @@ def test_a_deleted_topic_is_unknown(on_node):
         assert [row.error_code for row in answer.topics] == [ErrorCode.UNKNOWN_TOPIC_ID]
 
     on_node(test)
+
+
+def test_replicas_whose_directory_failed_are_offline(on_node):
+    async def test(node):
+        await node.topic("a", 2)
+        failed = node.services.replicas.directories[0]
+        failed.go_offline(OSError(5, "Input/output error"))
+        lost = {partition.index for partition in failed if partition.topic == "a"}
+        assert len(lost) == 1
+        answer = await node.ask(MetadataRequest(topics=None))
+        [topic] = [each for each in answer.topics if each.name == "a"]
+        node_id = node.services.node_id
+        for row in topic.partitions:
+            assert row.offline_replicas == ([node_id] if row.partition_index in lost else [])
+
+    on_node(test, log_dirs=2)

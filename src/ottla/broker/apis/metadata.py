@@ -46,6 +46,7 @@ async def metadata(context: RequestContext, request: MetadataRequest) -> Metadat
         for topic in topics:
             topic.topic_authorized_operations = TOPIC_OPERATIONS
     image = cluster.image
+    _mark_offline(context, topics)
     return MetadataResponse(
         brokers=[
             MetadataResponseBroker(node_id=node, host=host, port=port, rack=rack)
@@ -58,6 +59,18 @@ async def metadata(context: RequestContext, request: MetadataRequest) -> Metadat
         if request.include_cluster_authorized_operations
         else NOT_ASKED,
     )
+
+
+def _mark_offline(context: RequestContext, topics: Iterable[MetadataResponseTopic]) -> None:
+    """Replicas of this node whose log directory is offline."""
+    replicas, node_id = context.services.replicas, context.services.node_id
+    if not replicas.has_offline:
+        return
+    for topic in topics:
+        for row in topic.partitions:
+            is_ours = node_id in row.replica_nodes and node_id not in row.offline_replicas
+            if is_ours and replicas.is_offline(topic.name or "", row.partition_index):
+                row.offline_replicas.append(node_id)
 
 
 def broker_rows(
