@@ -49,10 +49,9 @@ NO_OFFSET: Final = 1 << 63
 
 def clear_leftovers(disk: Disk, directory: str) -> list[str]:
     """Finish or undo what a stop interrupted; the names that are left."""
-    names = disk.list_directory(directory)
-    files = [file for file in map(parse_file, names) if file is not None]
+    files = [file for file in map(parse_file, disk.list_directory(directory)) if file is not None]
     _finish_swaps(disk, directory, files)
-    for name in names:
+    for name in disk.list_directory(directory):
         file = parse_file(name)
         if name.endswith(TEMPORARY) or (file and file.state in (DELETED, CLEANED)):
             disk.remove(f"{directory}/{name}")
