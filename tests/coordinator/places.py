@@ -14,6 +14,7 @@ from ottla.coordinator.group.member import Budget
 from ottla.coordinator.group.membership import Sender
 from ottla.coordinator.pending import Pending
 from ottla.coordinator.shard import Outcome, Shard
+from ottla.metadata.image import EMPTY
 from ottla.protocol.messages.heartbeat import HeartbeatRequest
 from ottla.protocol.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol
 from ottla.protocol.messages.leave_group import LeaveGroupRequest
@@ -127,10 +128,11 @@ class GroupPlace:
         texts = {key.replace("_", "."): value for key, value in options.items()}
         self.settings = effective_broker(BrokerLayers(static=texts))
         self.budget = Budget()
+        self.image = EMPTY
         self.shard = self.place.shard(self._machine)
 
     def _machine(self, host: Any) -> GroupMachine:
-        return GroupMachine(host, Random(5), lambda: self.settings, self.budget)
+        return GroupMachine(host, Random(5), lambda: self.settings, self.budget, lambda: self.image)
 
     @property
     def machine(self) -> GroupMachine:
@@ -176,7 +178,7 @@ class GroupPlace:
         pending = Asked(self.loop, version)
         sender = Sender(client_id, "/127.0.0.1")
         self.shard.perform(
-            lambda machine, now: machine.membership.join(sender, request, pending, now), pending
+            lambda machine, now: machine.join(sender, request, pending, now), pending
         )
         return pending
 
@@ -205,9 +207,7 @@ class GroupPlace:
             assignments=rows,
         )
         pending = Asked(self.loop)
-        self.shard.perform(
-            lambda machine, now: machine.membership.sync(request, pending, now), pending
-        )
+        self.shard.perform(lambda machine, now: machine.sync(request, pending, now), pending)
         return pending
 
     def heartbeat(
@@ -219,11 +219,11 @@ class GroupPlace:
             member_id=member_id,
             group_instance_id=instance,
         )
-        return self.perform(lambda machine, now: machine.membership.heartbeat(request))
+        return self.perform(lambda machine, now: machine.heartbeat(request))
 
     def leave(self, *members: Any, group: str = "g") -> Asked:
         request = LeaveGroupRequest(group_id=group, members=list(members))
-        return self.perform(lambda machine, now: machine.membership.leave(request, now))
+        return self.perform(lambda machine, now: machine.leave(request, now))
 
     def commit(
         self,

@@ -60,6 +60,8 @@ ENDPOINTS: Final[dict[int, Endpoint]] = {
     ApiKey.OFFSET_DELETE: Endpoint("offset_delete"),
     ApiKey.DESCRIBE_CLUSTER: Endpoint("describe_cluster"),
     ApiKey.DESCRIBE_PRODUCERS: Endpoint("describe_producers"),
+    ApiKey.CONSUMER_GROUP_HEARTBEAT: Endpoint("consumer_group_heartbeat"),
+    ApiKey.CONSUMER_GROUP_DESCRIBE: Endpoint("consumer_group_describe"),
     ApiKey.LIST_CONFIG_RESOURCES: Endpoint("list_config_resources"),
     ApiKey.DESCRIBE_TOPIC_PARTITIONS: Endpoint("describe_topic_partitions"),
 }

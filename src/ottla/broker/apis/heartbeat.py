@@ -20,7 +20,7 @@ def heartbeat(context: RequestContext, request: HeartbeatRequest) -> Any:
     pending = Pending(_refuse)
     context.services.groups.perform(
         request.group_id,
-        lambda machine, now_ms: machine.membership.heartbeat(request),
+        lambda machine, now_ms: machine.heartbeat(request),
         pending,
     )
     return pending.outcome

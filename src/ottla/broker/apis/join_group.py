@@ -39,7 +39,7 @@ def join_group(context: RequestContext, request: JoinGroupRequest) -> Any:
     sender = Sender(context.client_id or "", "/" + context.connection.peer.rpartition(":")[0])
     context.services.groups.perform(
         request.group_id,
-        lambda machine, now_ms: machine.membership.join(sender, request, pending, now_ms),
+        lambda machine, now_ms: machine.join(sender, request, pending, now_ms),
         pending,
     )
     return pending.outcome

@@ -30,7 +30,7 @@ def leave_group(context: RequestContext, request: LeaveGroupRequest) -> Any:
         request.members = [MemberIdentity(member_id=request.member_id)]
 
     def leave(machine: GroupMachine, now_ms: int) -> Outcome:
-        outcome = machine.membership.leave(request, now_ms)
+        outcome = machine.leave(request, now_ms)
         if not is_one:
             return outcome
         code = outcome.response.members[0].error_code

@@ -1,7 +1,8 @@
 """ListConfigResources (key 74): names of resources that have configs (KIP-1142).
 
 Behaviour. Topics and brokers are listed whether or not something is set of them, groups if
-something is; of client metrics there are none yet. A type that does not exist is UNSUPPORTED_VERSION.
+something is; of client metrics there are none yet. A type that does not exist is
+UNSUPPORTED_VERSION.
 Versions. 0 lists client metrics; 1 asks for types, with an empty list for all.
 """
 

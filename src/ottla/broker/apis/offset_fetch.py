@@ -4,7 +4,8 @@ Behaviour. Answered out of memory, when all that was committed before is in the 
 A partition of which nothing was committed has offset -1 and no error, and so has every partition
 of a group that is not there. No topics (null) means all that the group committed.
 Versions. 2 has an error for the whole, 5 leader epochs, 6 is flexible, 8 asks for many groups,
-10 names topics by id (UNKNOWN_TOPIC_ID).
+9 has the epoch of a member of a consumer group (STALE_MEMBER_EPOCH), 10 names topics by id
+(UNKNOWN_TOPIC_ID).
 """
 
 from collections.abc import Sequence
@@ -119,6 +120,7 @@ async def _group(
 
     def fetch(machine: GroupMachine, now_ms: int) -> Outcome:
         group_id = asked.group_id
+        machine.offsets.check_fetch(group_id, asked.member_id, asked.member_epoch)
         if asked.topics is None:
             rows = _all(machine, image, group_id, by_id=by_id)
         else:

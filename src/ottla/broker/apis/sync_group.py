@@ -30,7 +30,7 @@ def sync_group(context: RequestContext, request: SyncGroupRequest) -> Any:
     pending = PatientPending(refuse, context.api_version)
     context.services.groups.perform(
         request.group_id,
-        lambda machine, now_ms: machine.membership.sync(request, pending, now_ms),
+        lambda machine, now_ms: machine.sync(request, pending, now_ms),
         pending,
     )
     return pending.outcome

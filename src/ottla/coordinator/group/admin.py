@@ -9,6 +9,7 @@ from typing import Final
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.coordinator.group.classic import DEAD, EMPTY, STABLE, ClassicGroup
+from ottla.coordinator.group.consumer_admin import consumer_rows
 from ottla.coordinator.group.groups import Groups
 from ottla.coordinator.group.offsets import OffsetBook
 from ottla.coordinator.group.records import GroupLogRecord, group_forgotten
@@ -16,6 +17,7 @@ from ottla.protocol.messages.describe_groups import DescribedGroup, DescribedGro
 from ottla.protocol.messages.list_groups import ListedGroup
 
 CLASSIC: Final = "classic"
+CONSUMER: Final = "consumer"
 MISSING_VERSION: Final = 6
 """From this DescribeGroups on a group that is not there is called so (KIP-1043)."""
 
@@ -30,8 +32,10 @@ class GroupAdmin:
         if group is None:
             row = DescribedGroup(group_id=group_id, group_state=DEAD.value)
             if version >= MISSING_VERSION:
+                is_other = self._groups.find_consumer(group_id) is not None
+                fault = "is not a classic group" if is_other else "not found"
                 row.error_code = ErrorCode.GROUP_ID_NOT_FOUND
-                row.error_message = f"Group {group_id[:200]} not found."
+                row.error_message = f"Group {group_id[:200]} {fault}."
             return row
         return DescribedGroup(
             group_id=group_id,
@@ -43,9 +47,11 @@ class GroupAdmin:
 
     def listed(self, states: Collection[str], types: Collection[str]) -> list[ListedGroup]:
         """Groups in one of these states (lower case), of one of these types; none means all."""
-        if types and CLASSIC not in types:
-            return []
         rows = []
+        if not types or CONSUMER in types:
+            rows += consumer_rows(self._groups, states)
+        if types and CLASSIC not in types:
+            return rows
         for group_id in self._groups.ids():
             group = self._groups.find(group_id)
             if group is not None and (not states or group.state.value.lower() in states):
@@ -61,6 +67,11 @@ class GroupAdmin:
 
     def delete(self, group_id: str) -> list[GroupLogRecord]:
         """KafkaError GROUP_ID_NOT_FOUND or NON_EMPTY_GROUP."""
+        consumer_group = self._groups.find_consumer(group_id)
+        if consumer_group is not None:
+            if consumer_group.members:
+                raise KafkaError(ErrorCode.NON_EMPTY_GROUP)
+            return [*self._offsets.delete_all(group_id), *consumer_group.tombstones()]
         group = self._groups.known(group_id)
         if not group.is_in(EMPTY):
             raise KafkaError(ErrorCode.NON_EMPTY_GROUP)

@@ -166,6 +166,9 @@ class ConsumerGroup:
                 names |= self.expressions[regex].topics
         return names
 
+    def is_subscribed_to(self, topic: str) -> bool:
+        return topic in self.subscribed_topics()
+
     def is_waiting(self, member: ConsumerMember) -> bool:
         """Whether some partition that it shall get is another member's still."""
         target = self.targets.get(member.id, NO_PARTITIONS)

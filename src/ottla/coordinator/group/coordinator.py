@@ -47,11 +47,14 @@ class GroupCoordinator:
             world,
             loop,
             replicas,
-            lambda host: GroupMachine(host, world.rng, settings, budget),
+            lambda host: GroupMachine(host, world.rng, settings, budget, self.image),
             commit_timeout_ms=lambda: settings().offsets_commit_timeout_ms,
         )
         self._image: ClusterImage
         self.budget = budget
+
+    def image(self) -> ClusterImage:
+        return self._image
 
     def follow(self, delta: Delta, image: ClusterImage) -> None:
         """Told of every image, behind the replica manager."""

@@ -1,8 +1,10 @@
 """The state machine of one partition of `__consumer_offsets`: its groups and their offsets.
 
-Put together of parts that share `groups`: `membership` and `rebalance` move groups, `offsets`
-and `admin` answer for them. Work over all groups (expiry, topics that are gone) is done a piece
-at a time, so that nobody waits for it.
+Put together of parts that share `groups`: `membership` and `rebalance` move classic groups,
+`consumers` and `mixed` consumer groups, and `Migration` makes the one kind of the other; `offsets`
+and `admin` answer for both. A request of the classic protocol goes to whom its group belongs.
+Work over all groups (expiry, topics that are gone) is done a piece at a time, so that nobody
+waits for it.
 """
 
 from collections.abc import Callable, Hashable, Iterable
@@ -13,13 +15,22 @@ from ottla.base.errors import ErrorCode
 from ottla.base.options import BrokerSettings
 from ottla.base.world import Rng
 from ottla.coordinator.group.admin import GroupAdmin
+from ottla.coordinator.group.consumer_membership import ConsumerMembership
+from ottla.coordinator.group.consumer_migration import Migration
+from ottla.coordinator.group.consumer_mixed import MixedMembership
 from ottla.coordinator.group.groups import Groups
 from ottla.coordinator.group.member import Budget
-from ottla.coordinator.group.membership import Membership
+from ottla.coordinator.group.membership import Membership, Sender
 from ottla.coordinator.group.offsets import OffsetBook
 from ottla.coordinator.group.rebalance import Rebalance
 from ottla.coordinator.group.records import GroupLogRecord, decode_record, encode_record
+from ottla.coordinator.pending import Pending
 from ottla.coordinator.shard import Host, Outcome
+from ottla.metadata.image import ClusterImage
+from ottla.protocol.messages.heartbeat import HeartbeatRequest
+from ottla.protocol.messages.join_group import JoinGroupRequest
+from ottla.protocol.messages.leave_group import LeaveGroupRequest
+from ottla.protocol.messages.sync_group import SyncGroupRequest
 
 PIECE_GROUPS: Final = 200
 PIECE_RECORDS: Final = 2_000
@@ -31,7 +42,12 @@ Visit = Callable[[str, int], list[GroupLogRecord]]
 
 class GroupMachine:
     def __init__(
-        self, host: Host, rng: Rng, settings: Callable[[], BrokerSettings], budget: Budget
+        self,
+        host: Host,
+        rng: Rng,
+        settings: Callable[[], BrokerSettings],
+        budget: Budget,
+        image: Callable[[], ClusterImage],
     ) -> None:
         self._host = host
         self._settings = settings
@@ -39,6 +55,11 @@ class GroupMachine:
         self.groups = Groups(budget)
         self.rebalance = Rebalance(self.groups, host, settings)
         self.membership = Membership(self.groups, self.rebalance, host, rng, settings)
+        migration = Migration(self.groups, self.rebalance, host, image, settings)
+        self.consumers = ConsumerMembership(self.groups, migration, host, rng, image, settings)
+        self.mixed = MixedMembership(
+            self.groups, self.consumers, migration, host, rng, image, settings
+        )
         self.offsets = OffsetBook(self.groups, self.membership, settings)
         self.admin = GroupAdmin(self.groups, self.offsets)
 
@@ -61,6 +82,7 @@ class GroupMachine:
 
     def loaded(self, now_ms: int) -> None:
         self.rebalance.loaded(now_ms)
+        self.consumers.loaded()
         self._schedule_expiry()
 
     def closed(self, code: ErrorCode) -> None:
@@ -70,6 +92,38 @@ class GroupMachine:
                     if pending is not None:
                         pending.fail(code)
         self.groups.close()
+
+    # -- requests of the classic protocol
+
+    def join(
+        self, sender: Sender, request: JoinGroupRequest, pending: Pending, now_ms: int
+    ) -> Outcome:
+        group = self.groups.find_consumer(request.group_id)
+        if group is not None and group.members:
+            return self.mixed.join(group, sender, request, pending, now_ms)
+        outcome = self.membership.join(sender, request, pending, now_ms)
+        if group is None or self.groups.find(group.id) is None:
+            return outcome
+        # An empty consumer group makes way for the classic one.
+        return Outcome([*group.tombstones(), *outcome.records], outcome.response)
+
+    def sync(self, request: SyncGroupRequest, pending: Pending, now_ms: int) -> Outcome:
+        group = self.groups.find_consumer(request.group_id)
+        if group is not None:
+            return self.mixed.sync(group, request)
+        return self.membership.sync(request, pending, now_ms)
+
+    def heartbeat(self, request: HeartbeatRequest) -> Outcome:
+        group = self.groups.find_consumer(request.group_id)
+        if group is not None:
+            return self.mixed.heartbeat(group, request)
+        return self.membership.heartbeat(request)
+
+    def leave(self, request: LeaveGroupRequest, now_ms: int) -> Outcome:
+        group = self.groups.find_consumer(request.group_id)
+        if group is not None:
+            return self.mixed.leave(group, request, now_ms)
+        return self.membership.leave(request, now_ms)
 
     # -- work over all groups
 

@@ -14,6 +14,8 @@ from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import ZERO_UUID, Uuid
 from ottla.base.options import BrokerSettings
 from ottla.coordinator.group.classic import CONSUMER, EMPTY, STABLE, ClassicGroup
+from ottla.coordinator.group.consumer_group import ConsumerGroup
+from ottla.coordinator.group.consumer_offsets import check_commit, check_fetch
 from ottla.coordinator.group.groups import Groups
 from ottla.coordinator.group.membership import Membership
 from ottla.coordinator.group.records import (
@@ -58,7 +60,13 @@ class OffsetBook:
         self, request: OffsetCommitRequest, commits: Iterable[Commit], version: int, now_ms: int
     ) -> list[OffsetRecord]:
         """The records; a row that cannot be committed is told so. KafkaError for all of them."""
-        self._check_group(request, version)
+        commits = list(commits)
+        consumer_group = self._groups.find_consumer(request.group_id)
+        if consumer_group is None:
+            self._check_group(request, version)
+        else:
+            places = ((each.topic_id, each.asked.partition_index) for each in commits)
+            check_commit(consumer_group, request, places, version, is_transactional=False)
         retention_ms = request.retention_time_ms
         expire_timestamp = -1 if retention_ms == -1 else now_ms + retention_ms
         longest = self._settings().offset_metadata_max_bytes
@@ -95,6 +103,12 @@ class OffsetBook:
 
     # -- fetch
 
+    def check_fetch(self, group_id: str, member_id: str | None, epoch: int) -> None:
+        """Members of consumer groups name their epoch; KafkaError where it is not theirs."""
+        group = self._groups.find_consumer(group_id)
+        if group is not None:
+            check_fetch(group, member_id, epoch)
+
     def fetch(
         self, group_id: str, topic: str, topic_id: Uuid, partitions: Iterable[int]
     ) -> list[tuple[int, OffsetValue | None]]:
@@ -111,14 +125,19 @@ class OffsetBook:
 
     # -- delete
 
-    def deletable(self, group_id: str) -> ClassicGroup:
+    def deletable(self, group_id: str) -> ClassicGroup | ConsumerGroup:
         """The group, if some of its offsets may be deleted: GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP."""
+        consumer_group = self._groups.find_consumer(group_id)
+        if consumer_group is not None:
+            return consumer_group
         group = self._groups.known(group_id)
         if not group.is_in(EMPTY) and group.protocol_type != CONSUMER:
             raise KafkaError(ErrorCode.NON_EMPTY_GROUP)
         return group
 
-    def delete(self, group: ClassicGroup, topic: str, partition: int) -> list[OffsetRecord]:
+    def delete(
+        self, group: ClassicGroup | ConsumerGroup, topic: str, partition: int
+    ) -> list[OffsetRecord]:
         """KafkaError GROUP_SUBSCRIBED_TO_TOPIC while a member reads it."""
         if group.is_subscribed_to(topic):
             raise KafkaError(ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC)
@@ -142,6 +161,9 @@ class OffsetBook:
 
     def expire(self, group_id: str, now_ms: int) -> list[GroupLogRecord]:
         """Forget the offsets whose time is over, and a group that has none left."""
+        consumer_group = self._groups.find_consumer(group_id)
+        if consumer_group is not None:
+            return self._expire_consumer(consumer_group, now_ms)
         group = self._groups.find(group_id)
         if group is None:
             return []
@@ -160,6 +182,23 @@ class OffsetBook:
                     expired.append(offset_forgotten(group_id, topic, partition))
         if len(expired) == len(offsets) and group.is_in(EMPTY) and group.is_durable:
             expired.append(group_forgotten(group_id))
+        return expired
+
+    def _expire_consumer(self, group: ConsumerGroup, now_ms: int) -> list[GroupLogRecord]:
+        """Counted from the commit, of topics that no member reads."""
+        offsets, pending = self._groups.offsets(group.id), self._groups.pending
+        retention_ms = self._settings().offsets_retention_minutes * MINUTE_MS
+        read = group.subscribed_topics()
+        expired: list[GroupLogRecord] = []
+        for (topic, partition), value in offsets.items():
+            due_ms = value.expire_timestamp
+            if due_ms == -1:
+                due_ms = value.commit_timestamp + retention_ms
+            is_pending = pending.has(group.id, topic, partition)
+            if now_ms >= due_ms and topic not in read and not is_pending:
+                expired.append(offset_forgotten(group.id, topic, partition))
+        if len(expired) == len(offsets) and not group.members and not pending.has_group(group.id):
+            expired += group.tombstones()
         return expired
 
     @staticmethod

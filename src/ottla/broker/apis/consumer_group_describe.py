@@ -1,0 +1,50 @@
+"""ConsumerGroupDescribe (key 69): state, members and assignments of consumer groups (KIP-848).
+
+Behaviour. Each group is answered for itself; a classic group, too, is GROUP_ID_NOT_FOUND here.
+Versions. 1 tells members of the two protocols apart (KIP-1099).
+"""
+
+from ottla.base.errors import KafkaError
+from ottla.broker.context import RequestContext
+from ottla.broker.group_errors import coordinator_error
+from ottla.broker.operations import GROUP_OPERATIONS
+from ottla.broker.rows import side_by_side
+from ottla.coordinator.group.consumer_admin import described
+from ottla.coordinator.group.machine import GroupMachine
+from ottla.coordinator.shard import Outcome
+from ottla.protocol.messages.consumer_group_describe import (
+    ConsumerGroupDescribeRequest,
+    ConsumerGroupDescribeResponse,
+    DescribedGroup,
+)
+
+
+async def consumer_group_describe(
+    context: RequestContext, request: ConsumerGroupDescribeRequest
+) -> ConsumerGroupDescribeResponse:
+    # A repeat is answered once: a short request must not ask for an endless answer.
+    group_ids = dict.fromkeys(request.group_ids)
+    groups = await side_by_side(_describe(context, group_id) for group_id in group_ids)
+    if request.include_authorized_operations:
+        for group in groups:
+            if not group.error_code:
+                group.authorized_operations = GROUP_OPERATIONS
+    return ConsumerGroupDescribeResponse(groups=groups)
+
+
+async def _describe(context: RequestContext, group_id: str) -> DescribedGroup:
+    services = context.services
+    image, assignor = services.cluster.image, services.settings.group_consumer_assignors[0]
+
+    def describe(machine: GroupMachine, now_ms: int) -> Outcome:
+        return Outcome(response=described(machine.groups, group_id, image, assignor))
+
+    try:
+        group: DescribedGroup = await services.groups.ask(group_id, describe)
+    except KafkaError as error:
+        return DescribedGroup(
+            group_id=group_id,
+            error_code=coordinator_error(error.code),
+            error_message=error.message,
+        )
+    return group

@@ -1,0 +1,47 @@
+"""ConsumerGroupHeartbeat (key 68): join, stay in and leave a consumer group (KIP-848).
+
+Behaviour. The coordinator assigns, by its assignors; the answer names the member's epoch, and what
+it may read if that is news. A classic group of consumers becomes a consumer group with the first
+member that joins in this way. Without `consumer` in `group.coordinator.rebalance.protocols`,
+UNSUPPORTED_VERSION.
+Versions. 1 subscribes by regular expressions too, and its members make their own ids (KIP-1082).
+"""
+
+from typing import Any
+
+from ottla.base.errors import ErrorCode
+from ottla.broker.context import RequestContext
+from ottla.broker.group_errors import coordinator_error
+from ottla.coordinator.group.consumer_membership import refused_heartbeat
+from ottla.coordinator.group.membership import Sender
+from ottla.coordinator.pending import Pending
+from ottla.protocol.messages.consumer_group_heartbeat import (
+    ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse,
+)
+
+CONSUMER = "consumer"
+
+
+def consumer_group_heartbeat(
+    context: RequestContext, request: ConsumerGroupHeartbeatRequest
+) -> Any:
+    services, version = context.services, context.api_version
+    if CONSUMER not in services.settings.group_coordinator_rebalance_protocols:
+        return refused_heartbeat(
+            ErrorCode.UNSUPPORTED_VERSION, "The consumer group protocol is not enabled."
+        )
+    if not request.group_id:
+        return refused_heartbeat(ErrorCode.INVALID_REQUEST, "GroupId can't be empty.")
+    sender = Sender(context.client_id or "", "/" + context.connection.peer.rpartition(":")[0])
+    pending = Pending(_refuse, version)
+    services.groups.perform(
+        request.group_id,
+        lambda machine, now_ms: machine.consumers.heartbeat(sender, request, version, now_ms),
+        pending,
+    )
+    return pending.outcome
+
+
+def _refuse(code: ErrorCode) -> ConsumerGroupHeartbeatResponse:
+    return refused_heartbeat(coordinator_error(code))
