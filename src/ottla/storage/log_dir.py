@@ -20,7 +20,10 @@ from contextlib import suppress
 from ottla.base.errors import CorruptionError, ErrorCode, KafkaError, check
 from ottla.base.ids import ZERO_UUID, TopicPartition, Uuid, id_text
 from ottla.base.world import Clock, Disk, Lock, Offload, Rng
-from ottla.storage.checkpoints import make_durable_directory, replace_whole
+from ottla.storage.checkpoints import replace_whole
+from ottla.storage.claim import LogDirError as LogDirError
+from ottla.storage.claim import LogDirFailedError as LogDirFailedError
+from ottla.storage.claim import claim_directory, not_usable
 from ottla.storage.config import LogConfig
 from ottla.storage.directory_checkpoints import DirectoryCheckpoints, Offsets
 from ottla.storage.group_opening import (
@@ -33,10 +36,7 @@ from ottla.storage.group_opening import (
 )
 from ottla.storage.identity import (
     Identity,
-    MetaProperties,
-    read_meta_properties,
     topic_id_text,
-    write_meta_properties,
 )
 from ottla.storage.leaving import LeavingLogs
 from ottla.storage.log import Log
@@ -44,7 +44,6 @@ from ottla.storage.names import (
     CLEAN_SHUTDOWN,
     DELETE_SUFFIX,
     KRAFT_TOPIC,
-    LOCK,
     STRAY_SUFFIX,
     SYNC_FAILED,
     leaving_directory,
@@ -59,14 +58,6 @@ logger = logging.getLogger(__name__)
 
 ConfigOf = Callable[[str], LogConfig | None]
 """The config of a topic's logs; None where there is no such topic."""
-
-
-class LogDirError(Exception):
-    """A directory that this node must not or cannot use: one line that says why."""
-
-
-class LogDirFailedError(LogDirError):
-    """It cannot be used because its disk does not let us: others may do without it."""
 
 
 class LogDir:
@@ -123,19 +114,7 @@ class LogDir:
         """Take the directory for this node. LogDirError where it is another's or in use,
         LogDirFailedError where it cannot be read or written."""
         self = cls(path, disk, rng, clock)
-        try:
-            meta = self._read_meta(identity)
-            make_durable_directory(disk, path)
-            self._lock = disk.lock(f"{path}/{LOCK}")
-            if meta is None:
-                meta = MetaProperties(identity, Uuid(rng.randbytes(16)))
-                write_meta_properties(disk, path, meta)
-        except BlockingIOError as error:
-            raise LogDirError(f"{path} is in use by another process") from error
-        except OSError as error:
-            self._let_go()
-            raise _not_usable(path, error) from error
-        self.directory_id = meta.directory_id
+        self.directory_id, self._lock = claim_directory(disk, rng, path, identity)
         return self
 
     def shut(self, failure: LogDirFailedError) -> "LogDir":
@@ -166,7 +145,7 @@ class LogDir:
     def fail_opening(self, error: OSError) -> LogDirFailedError:
         """The directory stays, as one that has failed; the error that tells of it."""
         self.go_offline()
-        self.failure = _not_usable(self.path, error)
+        self.failure = not_usable(self.path, error)
         return self.failure
 
     def groups(self) -> list[Wanted]:
@@ -206,19 +185,6 @@ class LogDir:
     def high_watermarks(self) -> Offsets:
         """As the last checkpoint had them."""
         return self._checkpoints.high_watermarks
-
-    def _read_meta(self, identity: Identity) -> MetaProperties | None:
-        try:
-            meta = read_meta_properties(self.disk, self.path)
-        except CorruptionError as error:
-            raise LogDirError(str(error)) from error
-        if meta is not None and meta.identity != identity:
-            found = meta.identity
-            raise LogDirError(
-                f"{self.path} belongs to node {found.node_id} of cluster {found.cluster_id},"
-                f" this is node {identity.node_id} of cluster {identity.cluster_id}"
-            )
-        return meta
 
     def _take_marker(self) -> None:
         marker = f"{self.path}/{CLEAN_SHUTDOWN}"
@@ -418,7 +384,3 @@ class LogDir:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
-
-
-def _not_usable(path: str, error: OSError) -> LogDirFailedError:
-    return LogDirFailedError(f"{error.filename or path} cannot be used: {error.strerror}")
