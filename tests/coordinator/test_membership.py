@@ -16,7 +16,7 @@ from ottla.protocol.messages.leave_group import MemberIdentity
 from ottla.sim.loop import SimLoop
 from tests.coordinator.places import Asked, GroupPlace, on_loop
 
-NOW = {"group_initial_rebalance_delay_ms": "0"}
+NOW: Any = {"group_initial_rebalance_delay_ms": "0"}
 BOTH = (("range", b"r"), ("sticky", b"s"))
 
 

@@ -12,7 +12,7 @@ from ottla.coordinator.shard import Outcome
 from ottla.sim.loop import SimLoop
 from tests.coordinator.places import GroupPlace, on_loop
 
-NOW = {"group_initial_rebalance_delay_ms": "0"}
+NOW: Any = {"group_initial_rebalance_delay_ms": "0"}
 DAY_S = 86_400.0
 
 

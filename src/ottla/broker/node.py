@@ -32,6 +32,7 @@ from ottla.broker.pipeline import Session
 from ottla.broker.produce_shape import NODE_SHAPES_MAX
 from ottla.broker.producer_ids import ProducerIds
 from ottla.broker.settings import NodeSettings, StartError
+from ottla.coordinator.group.coordinator import GroupCoordinator
 from ottla.metadata.cluster import Metadata, random_id
 from ottla.metadata.controller import Controller
 from ottla.metadata.delta import Delta
@@ -187,6 +188,8 @@ class Node:
         loading = await self._open_logs(log_dirs, metadata, controller, replicas)
         taken.push_async_callback(replicas.close)
         taken.push_async_callback(loading.stop)
+        groups = GroupCoordinator(world, loop, replicas, controller, lambda: self.services.settings)
+        taken.callback(groups.close)
         self.services = Services(
             world=world,
             loop=loop,
@@ -201,9 +204,11 @@ class Node:
                 broker.max_incremental_fetch_session_cache_slots, world.clock, world.rng
             ),
             producer_ids=ProducerIds(controller),
+            groups=groups,
             shapes_left=NODE_SHAPES_MAX,
         )
         metadata.subscribe(replicas.follow)
+        metadata.subscribe(groups.follow)
         metadata.subscribe(self._configured)
         if broker.log_cleaner_enable and broker.log_cleaner_threads:
             cleaners = Cleaners(
