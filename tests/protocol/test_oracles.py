@@ -4,6 +4,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from kio.serial.errors import OutOfBoundValue
 
 from ottla.protocol.compiler import decode, encode
 from ottla.protocol.message import Struct
@@ -23,7 +24,10 @@ def test_kio_reads_what_we_write_and_writes_the_same(cls: type[Struct], version:
     for _ in range(MESSAGES):
         ours = message(cls, version, draw)
         sent = joined(encode(ours, version))
-        read = oracles.kio_read(theirs, sent)
+        try:
+            read = oracles.kio_read(theirs, sent)
+        except OutOfBoundValue:  # a moment before 1970, which kio has no type for
+            continue
         assert oracles.as_ours(cls, version, read, oracles.kio_fields) == ours
         assert oracles.kio_write(read) == sent
         assert decode(cls, version, memoryview(sent)) == ours

@@ -7,6 +7,8 @@ from ottla.base.options import BrokerLayers, BrokerSettings
 from ottla.base.world import Connection, World
 from ottla.broker.producer_ids import ProducerIds
 from ottla.coordinator.group.coordinator import GroupCoordinator
+from ottla.coordinator.transaction.coordinator import TransactionCoordinator
+from ottla.coordinator.transaction.leaders import LocalLeaders
 from ottla.metadata.cluster import Metadata
 from ottla.metadata.controller import Controller
 from ottla.replica.fetch_session import FetchSessions
@@ -32,6 +34,8 @@ class Services:
     fetch_sessions: FetchSessions
     producer_ids: ProducerIds
     groups: GroupCoordinator
+    transactions: TransactionCoordinator
+    marker_leaders: LocalLeaders
     shapes_left: int
     """Shapes of Produce requests that connections may still remember (see produce_shape)."""
 

@@ -33,10 +33,13 @@ from ottla.broker.produce_shape import NODE_SHAPES_MAX
 from ottla.broker.producer_ids import ProducerIds
 from ottla.broker.settings import NodeSettings, StartError
 from ottla.coordinator.group.coordinator import GroupCoordinator
+from ottla.coordinator.transaction.coordinator import TransactionCoordinator
+from ottla.coordinator.transaction.leaders import LocalLeaders
 from ottla.metadata.cluster import Metadata, random_id
 from ottla.metadata.controller import Controller
 from ottla.metadata.delta import Delta
 from ottla.metadata.embedded_store import EmbeddedStore
+from ottla.metadata.features import TRANSACTION, level_of
 from ottla.metadata.image import ClusterImage
 from ottla.metadata.store import Store, StoreError
 from ottla.protocol.api_key import ApiKey
@@ -190,6 +193,19 @@ class Node:
         taken.push_async_callback(loading.stop)
         groups = GroupCoordinator(world, loop, replicas, controller, lambda: self.services.settings)
         taken.callback(groups.close)
+        producer_ids = ProducerIds(controller)
+        leaders = LocalLeaders(world.clock, replicas, groups, lambda: metadata.image)
+        transactions = TransactionCoordinator(
+            world,
+            loop,
+            replicas,
+            controller,
+            lambda: self.services.settings,
+            leaders=leaders,
+            take_id=producer_ids.take,
+            version=lambda: level_of(TRANSACTION, metadata.image.features),
+        )
+        taken.callback(transactions.close)
         self.services = Services(
             world=world,
             loop=loop,
@@ -203,12 +219,15 @@ class Node:
             fetch_sessions=FetchSessions(
                 broker.max_incremental_fetch_session_cache_slots, world.clock, world.rng
             ),
-            producer_ids=ProducerIds(controller),
+            producer_ids=producer_ids,
             groups=groups,
+            transactions=transactions,
+            marker_leaders=leaders,
             shapes_left=NODE_SHAPES_MAX,
         )
         metadata.subscribe(replicas.follow)
         metadata.subscribe(groups.follow)
+        metadata.subscribe(transactions.follow)
         metadata.subscribe(self._configured)
         if broker.log_cleaner_enable and broker.log_cleaner_threads:
             cleaners = Cleaners(

@@ -126,6 +126,8 @@ class ProduceShapes:
     def learn(self, frame: memoryview, version: int, request: ProduceRequest) -> None:
         """`frame` is that request: know the next one that looks like it."""
         topics = request.topic_data
+        if request.transactional_id is not None:  # whose batches may have to be asked for
+            return
         if len(topics) != 1 or len(topics[0].partition_data) != 1:
             return
         records = topics[0].partition_data[0].records

@@ -22,6 +22,7 @@ from ottla.base.world import Rng
 from ottla.metadata import config_ops, keys
 from ottla.metadata.cluster import Metadata, random_id
 from ottla.metadata.config_ops import ConfigOp, ResourceType
+from ottla.metadata.features import FeatureUpdate, updated
 from ottla.metadata.image import PartitionImage, TopicImage
 from ottla.metadata.placement import Replicas, check_assignments, place
 from ottla.metadata.store import (
@@ -346,6 +347,26 @@ class Controller:
         return place(
             brokers, first=first, count=count, replication_factor=replication_factor, start=start
         )
+
+    async def update_features(
+        self, updates: Sequence[FeatureUpdate], *, validate_only: bool = False
+    ) -> None:
+        """All of these, or none. KafkaError says which one cannot be."""
+        while True:
+            before = self._metadata.image.features
+            after = dict(before)
+            for update in updates:
+                after = updated(after, update)
+            if validate_only or after == before:
+                return
+            _, entries = await self._metadata.store.read(keys.FEATURES)
+            entry = entries.get(keys.FEATURES)
+            if entry is not None and keys.content_of(entry.value) != before:
+                await self._metadata.wait_revision(entry.mod_revision)
+                continue
+            compare = Compare(keys.FEATURES, entry.mod_revision if entry else NO_REVISION)
+            if await self._commit([compare], [Put(keys.FEATURES, keys.value_of(after))]):
+                return
 
     async def _alter_topic(
         self,

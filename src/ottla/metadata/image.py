@@ -91,9 +91,11 @@ class ClusterImage:
     """By Kafka's resource name: '' for all brokers, else a node id."""
     group_configs: Mapping[str, Mapping[str, str]]
     """By group id. A group that is not there may have configs."""
+    features: Mapping[str, int]
+    """Levels that were set, by feature."""
 
 
-EMPTY: Final = ClusterImage(NO_REVISION, "", NO_NODE, {}, {}, {}, {}, {})
+EMPTY: Final = ClusterImage(NO_REVISION, "", NO_NODE, {}, {}, {}, {}, {}, {})
 
 
 class Edit:
@@ -109,6 +111,7 @@ class Edit:
         self._counts: dict[Uuid, int] = {}
         self._broker_configs = dict(image.broker_configs)
         self._group_configs = image.group_configs
+        self._features = image.features
         self.touched_topics: dict[Uuid, None] = {}
         self.touched_partitions: dict[Uuid, dict[PartitionIndex, PartitionImage]] = {}
 
@@ -142,6 +145,7 @@ class Edit:
             topics_by_id,
             self._broker_configs,
             self._group_configs,
+            self._features,
         )
 
     def _take_event(self, event: Event, revision: Revision) -> None:
@@ -183,6 +187,10 @@ class Edit:
         if value is not None:
             configs[keys.group_configs_of(key)] = keys.content_of(value)
         self._group_configs = configs
+
+    def _take_features(self, key: str, value: bytes | None, revision: Revision) -> None:
+        content = {} if value is None else keys.content_of(value)
+        self._features = {name: int(level) for name, level in content.items()}
 
     def _take_topic(self, key: str, value: bytes | None, revision: Revision) -> None:
         name = keys.topic_of(key)
@@ -294,6 +302,7 @@ _TAKERS: Final[tuple[tuple[str, Callable[[Edit, str, bytes | None, Revision], No
     (keys.BROKERS, Edit._take_broker),
     (keys.BROKER_CONFIGS, Edit._take_broker_configs),
     (keys.GROUP_CONFIGS, Edit._take_group_configs),
+    (keys.FEATURES, Edit._take_features),
     (keys.CONTROLLER, Edit._take_controller),
     (keys.CLUSTER, Edit._take_cluster),
 )

@@ -7,6 +7,8 @@
     partitions/TOPIC-ID/INDEX  {"replicas", "leader", "leader_epoch", "isr", "elr",
                                 "partition_epoch", "adding", "removing"}
     configs/brokers/NODE       {name: value}                            `default`: all brokers
+    configs/groups/GROUP-ID    {name: value}                            the id as in a URL
+    features                   {name: level}                            those that were set
     producer-ids               {"next"}
     adopted                    {}                                       made once: logs that were
                                there before the store have their topics
@@ -26,6 +28,7 @@ from ottla.base.ids import NodeId, PartitionIndex, Uuid
 CLUSTER: Final = "cluster"
 CONTROLLER: Final = "controller"
 PRODUCER_IDS: Final = "producer-ids"
+FEATURES: Final = "features"
 ADOPTED: Final = "adopted"
 BROKERS: Final = "brokers/"
 TOPICS: Final = "topics/"

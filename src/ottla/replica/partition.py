@@ -139,7 +139,8 @@ class Partition:
             raise KafkaError(ErrorCode.NOT_ENOUGH_REPLICAS)
         checked = check_produced(records, self.rules, now_ms, zstd_allowed=version >= 7)
         if checked.batches[0][5] & TRANSACTIONAL:
-            self._check_verified(checked.batches[0], token)
+            header = checked.batches[0]
+            self.check_verified(header.producer_id, header.producer_epoch, token)
         return self._append(
             memoryview(checked.records), checked.batches, acks_all=acks_all, now_ms=now_ms
         )
@@ -177,14 +178,11 @@ class Partition:
 
     # -- verifying
 
-    def begin_verification(self, batch: BatchHeader) -> object:
-        """The token that an append of this transactional batch needs: OPEN, or one that is worth
-        something once its coordinator has said yes. Then `end_verification` follows."""
-        producer_id = batch.producer_id
-        state = self.log.producer_state
-        if state.has_open(producer_id):
+    def begin_verification(self, producer_id: int, epoch: int) -> object:
+        """The token that an append in this transaction needs: OPEN, or one that is worth something
+        once its coordinator has said yes. Then `end_verification` follows."""
+        if self.log.producer_state.has_open(producer_id, epoch):
             return OPEN
-        state.greet(batch)  # what comes behind it must not overtake it
         token = object()
         self._verifying.setdefault(producer_id, {})[token] = None
         return token
@@ -196,14 +194,14 @@ class Partition:
             if not tokens:
                 del self._verifying[producer_id]
 
-    def _check_verified(self, batch: BatchHeader, token: object | None) -> None:
-        producer_id = batch.producer_id
+    def check_verified(self, producer_id: int, epoch: int, token: object | None) -> None:
+        """KafkaError INVALID_TXN_STATE unless that transaction may be written to."""
         if token is None:
             raise KafkaError(
                 ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
                 "a batch of a transaction, in a request that names none",
             )
-        if self.log.producer_state.has_open(producer_id):
+        if self.log.producer_state.has_open(producer_id, epoch):
             return
         if token not in self._verifying.get(producer_id, ()):
             raise KafkaError(

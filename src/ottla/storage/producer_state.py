@@ -172,10 +172,10 @@ class ProducerState:
         stable = min(self.transactions.first_without(producer_id), marker_offset + 1)
         return AbortedTransaction(producer_id, producer.transaction_start, marker_offset, stable)
 
-    def has_open(self, producer_id: int) -> bool:
-        """Whether this producer has a transaction open here."""
+    def has_open(self, producer_id: int, epoch: int) -> bool:
+        """Whether this producer has a transaction open here, at this epoch."""
         producer = self._producers.get(producer_id)
-        return producer is not None and producer.transaction_start >= 0
+        return producer is not None and producer.transaction_start >= 0 and producer.epoch == epoch
 
     def greet(self, batch: BatchHeader) -> None:
         """The first batch of a producer is about to be written. Should that fail, it is known

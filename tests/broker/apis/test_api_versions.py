@@ -29,8 +29,13 @@ def test_the_table_of_every_version(on_node, version):
         assert list(rows) == sorted(ENDPOINTS)
         assert rows.pop(ApiKey.PRODUCE) == (0, 13)
         assert rows == {key: APIS[key][:2] for key in ENDPOINTS if key != ApiKey.PRODUCE}
-        assert (answer.supported_features, answer.finalized_features) == ([], [])
-        assert answer.finalized_features_epoch == -1
+        supported = {f.name: (f.min_version, f.max_version) for f in answer.supported_features}
+        levels = {f.name: f.max_version_level for f in answer.finalized_features}
+        off = {"transaction.version": (0, 2), "group.version": (0, 1)} if version > 3 else {}
+        assert supported == ({"metadata.version": (7, 33), **off} if version > 2 else {})
+        all_levels = {"metadata.version": 33, "transaction.version": 2, "group.version": 1}
+        assert levels == (all_levels if version > 2 else {})
+        assert answer.finalized_features_epoch == (node.image.revision if version > 2 else -1)
         assert not answer.zk_migration_ready
 
     on_node(test)

@@ -8,7 +8,7 @@ from ottla.base.errors import ErrorCode
 from ottla.coordinator.runtime import java_hash, partition_of
 from ottla.protocol.messages.find_coordinator import FindCoordinatorRequest
 
-FEW = {"offsets.topic.num.partitions": "3"}
+FEW = {"offsets.topic.num.partitions": "3", "transaction.state.log.num.partitions": "2"}
 
 
 def said(answer):
@@ -34,8 +34,16 @@ def test_one_group(on_node, version):
         }
         if version:
             answer = await node.ask(FindCoordinatorRequest(key="t", key_type=1), version)
-            assert said(answer) == (ErrorCode.COORDINATOR_NOT_AVAILABLE, *NOBODY)
-            assert answer.error_message
+            assert said(answer) == (0, broker.node_id, broker.host, broker.port)
+            topic = node.image.topics["__transaction_state"]
+            assert len(topic.partitions) == 2
+            assert topic.configs == {
+                "cleanup.policy": "compact",
+                "compression.type": "uncompressed",
+                "min.insync.replicas": "1",
+                "segment.bytes": "104857600",
+                "unclean.leader.election.enable": "false",
+            }
 
     on_node(test, FEW)
 
@@ -52,7 +60,6 @@ def test_many_keys(on_node, version):
             (0, broker.node_id, broker.host, broker.port)
         }
         for kind, code in (
-            (1, ErrorCode.COORDINATOR_NOT_AVAILABLE),
             (2, ErrorCode.INVALID_REQUEST),
             (77, ErrorCode.INVALID_REQUEST),
         ):

@@ -235,13 +235,16 @@ def test_a_partition_named_twice_is_appended_to_twice(on_node):
 
 
 @pytest.mark.parametrize("version", BY_NAME)
-def test_a_transaction_without_a_coordinator(on_node, version):
+def test_a_transaction_that_no_coordinator_knows(on_node, version):
     async def test(node):
         await node.topic("a")
         options = {"producer_id": 1, "producer_epoch": 0, "base_sequence": 0}
         records = batch(node, transactional=True, **options)
         row = await one(node, records, version, transactional_id="t")
-        assert row.error_code == ErrorCode.INVALID_TXN_STATE
+        assert row.error_code == ErrorCode.NOT_ENOUGH_REPLICAS
+        records = batch(node, transactional=True, **options)
+        row = await one(node, records, version)
+        assert row.error_code == ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
         assert log_of(node).log_end_offset == 0
 
     on_node(test)

@@ -1,9 +1,7 @@
 """FindCoordinator (key 10): which node coordinates a group or a transactional id.
 
-Behaviour. The node that leads the group's partition of `__consumer_offsets`, which is made for
-the first who asks. No coordinator of transactions or share groups runs yet: a transactional id is
-answered COORDINATOR_NOT_AVAILABLE, which clients take as a reason to ask again, anything else
-INVALID_REQUEST.
+Behaviour. The node that leads the key's partition of `__consumer_offsets` or `__transaction_state`,
+which is made for the first who asks. No coordinator of share groups runs yet: INVALID_REQUEST.
 Versions. 0 names one group, 1 adds the kind of key, 3 is flexible, 4 asks for many keys at once,
 6 knows share groups.
 """
@@ -43,16 +41,13 @@ async def find_coordinator(
 
 async def _coordinator(context: RequestContext, kind: int, key: str) -> Coordinator:
     try:
-        if kind == TRANSACTION:
-            raise KafkaError(
-                ErrorCode.COORDINATOR_NOT_AVAILABLE,
-                "This broker does not coordinate transactions yet.",
-            )
-        if kind != GROUP:
+        if kind not in (GROUP, TRANSACTION):
             raise KafkaError(
                 ErrorCode.INVALID_REQUEST, f"There is no coordinator of kind {kind} here."
             )
-        leader = await context.services.groups.node_of(key)
+        services = context.services
+        coordinator = services.groups if kind == GROUP else services.transactions
+        leader = await coordinator.node_of(key)
     except KafkaError as error:
         return Coordinator(
             key=key,

@@ -2,13 +2,15 @@
 
 Behaviour. Answered out of memory, when all that was committed before is in the log for good.
 A partition of which nothing was committed has offset -1 and no error, and so has every partition
-of a group that is not there. No topics (null) means all that the group committed.
+of a group that is not there. Who wants stable offsets is told UNSTABLE_OFFSET_COMMIT of a partition
+whose offset a transaction has yet to commit (KIP-447). No topics (null) means all that the group
+committed.
 Versions. 2 has an error for the whole, 5 leader epochs, 6 is flexible, 8 asks for many groups,
 9 has the epoch of a member of a consumer group (STALE_MEMBER_EPOCH), 10 names topics by id
 (UNKNOWN_TOPIC_ID).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ottla.base.errors import ErrorCode, KafkaError
@@ -37,7 +39,23 @@ ERROR_VERSION = 2
 MANY_VERSION = 8
 IDS_VERSION = 10
 
+Unstable = Callable[[int], ErrorCode]
+"""Of a partition of some topic: what is said instead of its offset; NONE where nothing is."""
 NOTHING = OffsetValue(offset=-1, leader_epoch=-1, metadata="", commit_timestamp=-1)
+
+
+def _none(partition: int) -> ErrorCode:
+    return ErrorCode.NONE
+
+
+def _unstable(machine: GroupMachine, group_id: str, topic: str) -> Unstable:
+    pending = machine.groups.pending
+
+    def code(partition: int) -> ErrorCode:
+        is_pending = pending.has(group_id, topic, partition)
+        return ErrorCode.UNSTABLE_OFFSET_COMMIT if is_pending else ErrorCode.NONE
+
+    return code
 
 
 def offset_fetch(context: RequestContext, request: OffsetFetchRequest) -> Any:
@@ -58,6 +76,8 @@ def _one(context: RequestContext, request: OffsetFetchRequest) -> Any:
             return OffsetFetchResponse(error_code=told)
         return OffsetFetchResponse(topics=[_refused(each, told) for each in request.topics or ()])
 
+    stable = request.require_stable
+
     def fetch(machine: GroupMachine, now_ms: int) -> Outcome:
         asked = [(each.name, each.partition_indexes) for each in request.topics or ()]
         if request.topics is None:
@@ -66,7 +86,8 @@ def _one(context: RequestContext, request: OffsetFetchRequest) -> Any:
         for name, partitions in asked:
             topic_id = _id_of(image, name)
             found = machine.offsets.fetch(request.group_id, name, topic_id, partitions)
-            rows.append(_row(name, found))
+            unstable = _unstable(machine, request.group_id, name) if stable else _none
+            rows.append(_row(name, found, unstable))
         return Outcome(response=OffsetFetchResponse(topics=rows))
 
     pending = Pending(refuse)
@@ -84,16 +105,20 @@ def _refused(asked: OffsetFetchRequestTopic, code: ErrorCode) -> OffsetFetchResp
     return OffsetFetchResponseTopic(name=asked.name, partitions=rows)
 
 
-def _row(name: str, found: Sequence[tuple[int, OffsetValue | None]]) -> OffsetFetchResponseTopic:
+def _row(
+    name: str, found: Sequence[tuple[int, OffsetValue | None]], unstable: Unstable
+) -> OffsetFetchResponseTopic:
     rows = []
     for partition, committed in found:
-        value = committed or NOTHING
+        code = unstable(partition)
+        value = NOTHING if code else committed or NOTHING
         rows.append(
             OffsetFetchResponsePartition(
                 partition_index=partition,
                 committed_offset=value.offset,
                 committed_leader_epoch=value.leader_epoch,
                 metadata=value.metadata,
+                error_code=code,
             )
         )
     return OffsetFetchResponseTopic(name=name, partitions=rows)
@@ -109,12 +134,13 @@ def _id_of(image: ClusterImage, name: str) -> Uuid:
 
 async def _many(context: RequestContext, request: OffsetFetchRequest) -> OffsetFetchResponse:
     by_id = context.api_version >= IDS_VERSION
-    rows = [_group(context.services, each, by_id=by_id) for each in request.groups]
+    stable = request.require_stable
+    rows = [_group(context.services, each, stable, by_id=by_id) for each in request.groups]
     return OffsetFetchResponse(groups=await side_by_side(rows))
 
 
 async def _group(
-    services: Services, asked: OffsetFetchRequestGroup, *, by_id: bool
+    services: Services, asked: OffsetFetchRequestGroup, stable: bool, *, by_id: bool
 ) -> OffsetFetchResponseGroup:
     image = services.cluster.image
 
@@ -122,7 +148,7 @@ async def _group(
         group_id = asked.group_id
         machine.offsets.check_fetch(group_id, asked.member_id, asked.member_epoch)
         if asked.topics is None:
-            rows = _all(machine, image, group_id, by_id=by_id)
+            rows = _all(machine, image, group_id, stable, by_id=by_id)
         else:
             rows = []
             for each in asked.topics:
@@ -136,7 +162,8 @@ async def _group(
                 else:
                     topic_id = _id_of(image, name)
                 found = machine.offsets.fetch(group_id, name, topic_id, each.partition_indexes)
-                rows.append(_group_row(name, topic_id, found))
+                unstable = _unstable(machine, group_id, name) if stable else _none
+                rows.append(_group_row(name, topic_id, found, unstable))
         return Outcome(response=OffsetFetchResponseGroup(group_id=group_id, topics=rows))
 
     try:
@@ -148,7 +175,7 @@ async def _group(
 
 
 def _all(
-    machine: GroupMachine, image: ClusterImage, group_id: str, *, by_id: bool
+    machine: GroupMachine, image: ClusterImage, group_id: str, stable: bool, *, by_id: bool
 ) -> list[OffsetFetchResponseTopics]:
     """Of topics that are not there nothing can be said by id."""
     rows = []
@@ -157,22 +184,28 @@ def _all(
         if by_id and topic_id == ZERO_UUID:
             continue
         found = machine.offsets.fetch(group_id, name, topic_id, partitions)
-        rows.append(_group_row(name, topic_id, found))
+        unstable = _unstable(machine, group_id, name) if stable else _none
+        rows.append(_group_row(name, topic_id, found, unstable))
     return rows
 
 
 def _group_row(
-    name: str, topic_id: Uuid, found: Sequence[tuple[int, OffsetValue | None]]
+    name: str,
+    topic_id: Uuid,
+    found: Sequence[tuple[int, OffsetValue | None]],
+    unstable: Unstable,
 ) -> OffsetFetchResponseTopics:
     rows = []
     for partition, committed in found:
-        value = committed or NOTHING
+        code = unstable(partition)
+        value = NOTHING if code else committed or NOTHING
         rows.append(
             OffsetFetchResponsePartitions(
                 partition_index=partition,
                 committed_offset=value.offset,
                 committed_leader_epoch=value.leader_epoch,
                 metadata=value.metadata,
+                error_code=code,
             )
         )
     return OffsetFetchResponseTopics(name=name, topic_id=topic_id, partitions=rows)

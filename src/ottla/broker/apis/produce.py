@@ -5,16 +5,22 @@ written. acks=1: answered at once. acks=all: parked until the high watermark, th
 end of the in-sync replicas, has passed the last record; after `timeout_ms` REQUEST_TIMED_OUT,
 though the records stay. acks=0: no reply; an error closes the connection, which is the only way
 to tell. A duplicate of an idempotent producer gets the offset of the original, once it is safe.
-A batch of a transaction is INVALID_TXN_STATE: nobody coordinates transactions yet.
+A batch of a transaction needs a request that names the transactional id, else it is
+TRANSACTIONAL_ID_AUTHORIZATION_FAILED. The first one in a partition waits until the coordinator has
+said that the transaction holds the partition (KIP-890), and the connection waits with it; from 12
+on asking is adding. What needs no asking is appended at once.
 Versions. 3 is the floor (record batches v2), 7 allows zstd, 8 adds record errors, 9 is flexible,
 13 names topics by id (KIP-516).
 """
 
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final, NamedTuple
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.broker.context import CloseConnection, RequestContext
 from ottla.broker.produce_shape import refusal
+from ottla.broker.transaction_errors import BUMPING_PRODUCE, produce_error
+from ottla.coordinator.transaction.machine import Producer
 from ottla.protocol.messages.produce import (
     PartitionProduceData,
     PartitionProduceResponse,
@@ -22,23 +28,37 @@ from ottla.protocol.messages.produce import (
     ProduceResponse,
     TopicProduceResponse,
 )
-from ottla.replica.partition import Partition
+from ottla.records.batch import HEADER_BYTES, BatchHeader, read_header
+from ottla.replica.partition import OPEN, Partition
 from ottla.replica.purgatory import Deadlines, Parked
 
 ACKS_ALL: Final = -1
 
 
+class Unverified(NamedTuple):
+    """A batch that waits for its coordinator: what `_append` needs, and the answer to fill."""
+
+    partition: Partition
+    header: BatchHeader
+    token: object
+    records: memoryview
+    answer: PartitionProduceResponse
+
+
 # hot: produce
 def produce(
     context: RequestContext, request: ProduceRequest
-) -> "ProduceResponse | ParkedProduce | None":
+) -> "ProduceResponse | ParkedProduce | Coroutine[Any, Any, ProduceResponse] | None":
     acks = request.acks
     by_id = context.api_version >= 13
     parked = ParkedProduce(context.services.deadlines) if acks == ACKS_ALL else None
+    unverified: list[Unverified] | None = None if request.transactional_id is None else []
     topics = []
     for topic in request.topic_data:
         key = topic.topic_id if by_id else topic.name
-        answers = [_answer(context, key, data, acks, parked) for data in topic.partition_data]
+        answers = [
+            _answer(context, key, data, acks, parked, unverified) for data in topic.partition_data
+        ]
         topics.append(
             TopicProduceResponse(
                 name=topic.name, topic_id=topic.topic_id, partition_responses=answers
@@ -48,6 +68,8 @@ def produce(
         _close_on_error(topics)
         return None
     response = ProduceResponse(responses=topics)
+    if unverified:
+        return _verified(context, request, response, parked, unverified)
     if parked is None or not parked.waits:
         return response
     parked.park(response, request.timeout_ms)
@@ -60,6 +82,7 @@ def _answer(
     data: PartitionProduceData,
     acks: int,
     parked: "ParkedProduce | None",
+    unverified: list[Unverified] | None,
 ) -> PartitionProduceResponse:
     try:
         if not -1 <= acks <= 1:
@@ -70,21 +93,111 @@ def _answer(
         records = data.records
         if not isinstance(records, memoryview):
             raise KafkaError(ErrorCode.INVALID_RECORD, "no records")
-        info = partition.append(
-            records, acks_all=acks == ACKS_ALL, now_ms=now_ms, version=context.api_version
-        )
-        answer = PartitionProduceResponse(
-            index=data.index,
-            base_offset=info.first_offset,
-            log_append_time_ms=info.max_timestamp if partition.rules.log_append_time else -1,
-            log_start_offset=info.log_start_offset,
-        )
-        end_offset = info.last_offset + 1
-        if parked is not None and end_offset > partition.high_watermark:
-            parked.waits.append((partition, end_offset, answer))
+        answer = PartitionProduceResponse(index=data.index, base_offset=-1)
+        token = None
+        if unverified is not None and len(records) >= HEADER_BYTES:
+            header = read_header(records)
+            token = OPEN
+            if header.is_transactional:
+                token = partition.begin_verification(header.producer_id, header.producer_epoch)
+            if token is not OPEN:
+                if not acks:
+                    partition.end_verification(header.producer_id, token)
+                    raise KafkaError(ErrorCode.INVALID_TXN_STATE, "acks=0 waits for nobody")
+                partition.log.producer_state.greet(header)
+                # The frame is gone when this returns.
+                kept = memoryview(bytearray(records))
+                unverified.append(Unverified(partition, header, token, kept, answer))
+                return answer
+        _append(context, partition, records, now_ms, token, parked, answer)
         return answer
     except KafkaError as error:
         return refusal(data.index, error)
+
+
+# hot: produce
+def _append(
+    context: RequestContext,
+    partition: Partition,
+    records: memoryview,
+    now_ms: int,
+    token: object | None,
+    parked: "ParkedProduce | None",
+    answer: PartitionProduceResponse,
+) -> None:
+    info = partition.append(
+        records,
+        acks_all=parked is not None,
+        now_ms=now_ms,
+        version=context.api_version,
+        token=token,
+    )
+    answer.base_offset = info.first_offset
+    answer.log_append_time_ms = info.max_timestamp if partition.rules.log_append_time else -1
+    answer.log_start_offset = info.log_start_offset
+    end_offset = info.last_offset + 1
+    if parked is not None and end_offset > partition.high_watermark:
+        parked.waits.append((partition, end_offset, answer))
+
+
+async def _verified(
+    context: RequestContext,
+    request: ProduceRequest,
+    response: ProduceResponse,
+    parked: "ParkedProduce | None",
+    unverified: list[Unverified],
+) -> ProduceResponse:
+    """Append what waits for its coordinator, and answer when all of the request is safe."""
+    services, version = context.services, context.api_version
+    try:
+        producers = dict.fromkeys(
+            Producer(each.header.producer_id, each.header.producer_epoch) for each in unverified
+        )
+        for producer in producers:
+            rows = [each for each in unverified if each.header[9:11] == producer]
+            codes = await services.transactions.admit(
+                request.transactional_id or "",
+                producer,
+                [(each.partition.topic, each.partition.index) for each in rows],
+                is_bumping=version >= BUMPING_PRODUCE,
+            )
+            for each in rows:
+                code = codes[each.partition.topic, each.partition.index]
+                _append_verified(context, each, produce_error(code, version), parked)
+    finally:
+        for each in unverified:
+            each.partition.end_verification(each.header.producer_id, each.token)
+    if parked is None or not parked.waits:
+        return response
+    future = services.loop.create_future()
+    parked.on_complete = future.set_result
+    try:
+        parked.park(response, request.timeout_ms)
+        answered: ProduceResponse = await future
+    finally:
+        parked.abandon()
+    return answered
+
+
+def _append_verified(
+    context: RequestContext,
+    each: Unverified,
+    code: ErrorCode,
+    parked: "ParkedProduce | None",
+) -> None:
+    answer = each.answer
+    try:
+        if code:
+            raise KafkaError(code)
+        if each.partition.refusal:
+            raise KafkaError(each.partition.refusal)
+        now_ms = context.services.world.clock.time_ms()
+        _append(context, each.partition, each.records, now_ms, each.token, parked, answer)
+    except KafkaError as error:
+        refused = refusal(answer.index, error)
+        answer.error_code = refused.error_code
+        answer.error_message = refused.error_message
+        answer.record_errors = refused.record_errors
 
 
 def _close_on_error(topics: list[TopicProduceResponse]) -> None:

@@ -23,6 +23,7 @@ from ottla.metadata.controller import Controller
 from ottla.metadata.delta import Delta
 from ottla.metadata.image import NO_NODE, ClusterImage
 from ottla.metadata.topic_names import CONSUMER_OFFSETS
+from ottla.records.control import Marker
 from ottla.replica.manager import ReplicaManager
 
 logger = logging.getLogger(__name__)
@@ -118,6 +119,22 @@ class GroupCoordinator:
                 if error.code != ErrorCode.NOT_COORDINATOR:
                     raise
         return answers
+
+    def shard_of(self, group_id: str) -> int:
+        """The partition of the topic that holds a group; -1 while there is no topic."""
+        return self._runtime.shard_of(group_id)
+
+    def end_transaction(
+        self,
+        index: int,
+        marker: Marker,
+        producer: tuple[int, int],
+        pending: Pending,
+        *,
+        is_bumped: bool,
+    ) -> None:
+        """What a producer committed in a transaction counts from now on, or never did."""
+        self._runtime.end_transaction(index, marker, producer, pending, is_bumped=is_bumped)
 
     def close(self) -> None:
         self._runtime.close()

@@ -308,17 +308,26 @@ class Membership:
         return Outcome(response=HeartbeatResponse(error_code=code))
 
     def check_commit(
-        self, group: ClassicGroup, member_id: str, instance_id: str | None, generation: int
+        self,
+        group: ClassicGroup,
+        member_id: str,
+        instance_id: str | None,
+        generation: int,
+        *,
+        is_transactional: bool = False,
     ) -> None:
-        """Whether offsets may be committed in this name; a commit keeps a session alive."""
+        """Whether offsets may be committed in this name; a commit keeps a session alive. Producers
+        that name no member commit in a transaction for whom they like, and during a rebalance."""
         if generation < 0 and group.is_in(EMPTY):
             return  # an administrator, or a consumer that does not join
         if generation < 0 and not member_id and instance_id is None:
+            if is_transactional:
+                return
             raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID)
         member = group.check_member(member_id, instance_id)
         if generation != group.generation:
             raise KafkaError(ErrorCode.ILLEGAL_GENERATION)
-        if group.is_in(COMPLETING_REBALANCE):
+        if group.is_in(COMPLETING_REBALANCE) and not is_transactional:
             raise KafkaError(ErrorCode.REBALANCE_IN_PROGRESS)
         self._rebalance.expect_heartbeat(group, member, member.session_timeout_ms)
 

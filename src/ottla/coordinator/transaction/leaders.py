@@ -5,12 +5,11 @@ its groups, whose memory learns with the log that offsets count now, or never wi
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.world import Clock
 from ottla.coordinator.pending import Pending
-from ottla.coordinator.runtime import CoordinatorRuntime
 from ottla.coordinator.transaction.markers import EndMarker
 from ottla.coordinator.transaction.state import Place
 from ottla.metadata.image import ClusterImage
@@ -22,12 +21,26 @@ from ottla.replica.partition import Partition
 Done = Callable[[ErrorCode], None]
 
 
+class GroupEnds(Protocol):
+    """What is asked of the coordinator of groups."""
+
+    def end_transaction(
+        self,
+        index: int,
+        marker: Marker,
+        producer: tuple[int, int],
+        pending: Pending,
+        *,
+        is_bumped: bool,
+    ) -> None: ...
+
+
 class LocalLeaders:
     def __init__(
         self,
         clock: Clock,
         replicas: ReplicaManager,
-        groups: CoordinatorRuntime[Any],
+        groups: GroupEnds,
         image: Callable[[], ClusterImage],
     ) -> None:
         self._clock = clock

@@ -1,0 +1,119 @@
+"""AddPartitionsToTxn (key 24): a transaction is about to write to these partitions.
+
+Behaviour. Up to version 3 one transaction, of a client of the first protocol. A partition that does
+not exist is UNKNOWN_TOPIC_OR_PARTITION, and then nothing is added: the others are
+OPERATION_NOT_ATTEMPTED. From 4 on many, each answered on its own, of brokers that ask for a
+Produce: to add, or only to verify.
+Versions. 2 knows PRODUCER_FENCED, 3 is flexible, 4 is the batched form, 5 knows
+TRANSACTION_ABORTABLE.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from ottla.base.errors import ErrorCode
+from ottla.broker.context import RequestContext
+from ottla.broker.rows import side_by_side
+from ottla.broker.transaction_errors import transaction_error
+from ottla.coordinator.transaction.machine import Producer
+from ottla.coordinator.transaction.state import Place
+from ottla.protocol.messages.add_partitions_to_txn import (
+    AddPartitionsToTxnPartitionResult,
+    AddPartitionsToTxnRequest,
+    AddPartitionsToTxnResponse,
+    AddPartitionsToTxnResult,
+    AddPartitionsToTxnTopic,
+    AddPartitionsToTxnTopicResult,
+    AddPartitionsToTxnTransaction,
+)
+
+FENCED_SINCE = 2
+MANY_VERSION = 4
+ABORTABLE_SINCE = 5
+
+
+async def add_partitions_to_txn(
+    context: RequestContext, request: AddPartitionsToTxnRequest
+) -> AddPartitionsToTxnResponse:
+    if context.api_version >= MANY_VERSION:
+        rows = await side_by_side(_one(context, each) for each in request.transactions)
+        return AddPartitionsToTxnResponse(results_by_transaction=rows)
+    topics = request.v3_and_below_topics
+    producer = Producer(request.v3_and_below_producer_id, request.v3_and_below_producer_epoch)
+    codes = await _add(
+        context,
+        request.v3_and_below_transactional_id,
+        producer,
+        _places(topics),
+        is_bumping=False,
+    )
+    return AddPartitionsToTxnResponse(results_by_topic_v3_and_below=_rows(context, topics, codes))
+
+
+async def _one(
+    context: RequestContext, asked: AddPartitionsToTxnTransaction
+) -> AddPartitionsToTxnResult:
+    producer = Producer(asked.producer_id, asked.producer_epoch)
+    places = _places(asked.topics)
+    if asked.verify_only:
+        codes: Mapping[Place, ErrorCode] = await context.services.transactions.admit(
+            asked.transactional_id, producer, places, is_bumping=False
+        )
+    else:
+        codes = await _add(context, asked.transactional_id, producer, places, is_bumping=True)
+    return AddPartitionsToTxnResult(
+        transactional_id=asked.transactional_id, topic_results=_rows(context, asked.topics, codes)
+    )
+
+
+async def _add(
+    context: RequestContext,
+    transactional_id: str,
+    producer: Producer,
+    places: list[Place],
+    *,
+    is_bumping: bool,
+) -> Mapping[Place, ErrorCode]:
+    image = context.services.cluster.image
+    if not transactional_id:
+        return dict.fromkeys(places, ErrorCode.INVALID_REQUEST)
+    unknown = {}
+    for name, index in places:
+        topic = image.topics.get(name)
+        if topic is None or not 0 <= index < len(topic.partitions):
+            unknown[name, index] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    if unknown:
+        return {each: unknown.get(each, ErrorCode.OPERATION_NOT_ATTEMPTED) for each in places}
+    code = await context.services.transactions.add(
+        transactional_id, producer, places, is_bumping=is_bumping
+    )
+    return dict.fromkeys(places, code)
+
+
+def _places(topics: Iterable[AddPartitionsToTxnTopic]) -> list[Place]:
+    return [(topic.name, index) for topic in topics for index in topic.partitions]
+
+
+def _rows(
+    context: RequestContext,
+    topics: Iterable[AddPartitionsToTxnTopic],
+    codes: Mapping[Place, ErrorCode],
+) -> list[AddPartitionsToTxnTopicResult]:
+    version = context.api_version
+
+    def told(place: Place) -> ErrorCode:
+        code = transaction_error(codes[place], version, FENCED_SINCE)
+        is_unheard_of = code is ErrorCode.TRANSACTION_ABORTABLE and version < ABORTABLE_SINCE
+        return ErrorCode.INVALID_TXN_STATE if is_unheard_of else code
+
+    return [
+        AddPartitionsToTxnTopicResult(
+            name=topic.name,
+            results_by_partition=[
+                AddPartitionsToTxnPartitionResult(
+                    partition_index=index, partition_error_code=told((topic.name, index))
+                )
+                for index in topic.partitions
+            ],
+        )
+        for topic in topics
+    ]
