@@ -57,16 +57,24 @@ class OffsetBook:
     # -- commit
 
     def commit(
-        self, request: OffsetCommitRequest, commits: Iterable[Commit], version: int, now_ms: int
+        self,
+        request: OffsetCommitRequest,
+        commits: Iterable[Commit],
+        version: int,
+        now_ms: int,
+        *,
+        is_transactional: bool = False,
     ) -> list[OffsetRecord]:
         """The records; a row that cannot be committed is told so. KafkaError for all of them."""
         commits = list(commits)
         consumer_group = self._groups.find_consumer(request.group_id)
         if consumer_group is None:
-            self._check_group(request, version)
+            self._check_group(request, version, is_transactional=is_transactional)
         else:
             places = ((each.topic_id, each.asked.partition_index) for each in commits)
-            check_commit(consumer_group, request, places, version, is_transactional=False)
+            check_commit(
+                consumer_group, request, places, version, is_transactional=is_transactional
+            )
         retention_ms = request.retention_time_ms
         expire_timestamp = -1 if retention_ms == -1 else now_ms + retention_ms
         longest = self._settings().offset_metadata_max_bytes
@@ -88,12 +96,18 @@ class OffsetBook:
             records.append(OffsetRecord(key, value))
         return records
 
-    def _check_group(self, request: OffsetCommitRequest, version: int) -> None:
+    def _check_group(
+        self, request: OffsetCommitRequest, version: int, *, is_transactional: bool
+    ) -> None:
         generation = request.generation_id_or_member_epoch
         group = self._groups.find(request.group_id)
         if group is not None:
             self._membership.check_commit(
-                group, request.member_id, request.group_instance_id, generation
+                group,
+                request.member_id,
+                request.group_instance_id,
+                generation,
+                is_transactional=is_transactional,
             )
         elif generation >= 0:
             is_known = version >= GROUP_KNOWN_VERSION
@@ -146,7 +160,8 @@ class OffsetBook:
         return [offset_forgotten(group.id, topic, partition)]
 
     def delete_all(self, group_id: str) -> list[OffsetRecord]:
-        return [offset_forgotten(group_id, *place) for place in self._groups.offsets(group_id)]
+        places = (*self._groups.offsets(group_id), *self._groups.pending.places(group_id))
+        return [offset_forgotten(group_id, *place) for place in dict.fromkeys(places)]
 
     def delete_topics(self, group_id: str, topics: Iterable[str]) -> list[GroupLogRecord]:
         """These topics are gone."""
@@ -178,9 +193,12 @@ class OffsetBook:
                 due_ms = value.expire_timestamp
                 if due_ms == -1:
                     due_ms = since(value) + retention_ms
-                if now_ms >= due_ms and not group.is_subscribed_to(topic):
+                is_pending = self._groups.pending.has(group_id, topic, partition)
+                if now_ms >= due_ms and not (is_pending or group.is_subscribed_to(topic)):
                     expired.append(offset_forgotten(group_id, topic, partition))
-        if len(expired) == len(offsets) and group.is_in(EMPTY) and group.is_durable:
+        is_pending = self._groups.pending.has_group(group_id)
+        is_spent = len(expired) == len(offsets) and not is_pending
+        if is_spent and group.is_in(EMPTY) and group.is_durable:
             expired.append(group_forgotten(group_id))
         return expired
 
@@ -194,8 +212,11 @@ class OffsetBook:
             due_ms = value.expire_timestamp
             if due_ms == -1:
                 due_ms = value.commit_timestamp + retention_ms
-            is_pending = pending.has(group.id, topic, partition)
-            if now_ms >= due_ms and topic not in read and not is_pending:
+            if (
+                now_ms >= due_ms
+                and topic not in read
+                and not pending.has(group.id, topic, partition)
+            ):
                 expired.append(offset_forgotten(group.id, topic, partition))
         if len(expired) == len(offsets) and not group.members and not pending.has_group(group.id):
             expired += group.tombstones()
