@@ -2,6 +2,7 @@
 
     async with ottla.Broker() as broker: ...    a broker in this process, on a free port
     async with ottla.Producer(bootstrap_servers=...) as producer: ...       records in
+    async with ottla.Consumer(bootstrap_servers=...) as consumer: ...       records out
 
 What is named here loads when it is first used.
 """
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ottla.broker.settings import StartError
     from ottla.embed.broker import Broker
-    from ottla.embed.clients import Producer
+    from ottla.embed.clients import Consumer, Producer
 
-__all__ = ["Broker", "Producer", "StartError"]
+__all__ = ["Broker", "Consumer", "Producer", "StartError"]
 _HOME = {
     "Broker": "ottla.embed.broker",
+    "Consumer": "ottla.embed.clients",
     "Producer": "ottla.embed.clients",
     "StartError": "ottla.broker.settings",
 }

@@ -11,7 +11,7 @@ Coordinators are looked up when first asked for and forgotten when they refuse.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 from typing import TypeVar
 
@@ -39,6 +39,7 @@ from ottla.protocol.messages.metadata import (
     MetadataRequestTopic,
     MetadataResponse,
 )
+from ottla.rpc.channel import Channel
 from ottla.rpc.errors import ConnectError, RpcError
 from ottla.rpc.peer import Peer
 
@@ -67,11 +68,12 @@ class Cluster:
         self.cluster_id: str | None = None
         self.controller_id = -1
         self.on_change: list[Callable[[], None]] = []
-        """Called after each answer."""
+        """Called after each answer with metadata, and when `channel` has connected or failed."""
         self._creates_topics = creates_topics
         self._wanted: dict[str, None] = {}
         self._peers: dict[int, Peer] = {}
         self._seeds: dict[Address, Peer] = {}
+        self._connecting: dict[int, asyncio.Task[None]] = {}
         self._coordinators: dict[tuple[KeyType, str], int] = {}
         self._names: dict[Uuid, str] = {}
         self._failures_count = 0
@@ -91,6 +93,8 @@ class Cluster:
         if self._refreshing is not None:
             self._refreshing.cancel()
             await asyncio.wait([self._refreshing])
+        for task in list(self._connecting.values()):
+            task.cancel()
         for peer in [*self._peers.values(), *self._seeds.values()]:
             peer.close()
         self._peers.clear()
@@ -104,6 +108,7 @@ class Cluster:
         view = self.topics.get(name)
         if view is not None:
             return view
+        was_wanted = name in self._wanted
         self._wanted[name] = None
         error: Exception = KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         try:
@@ -120,15 +125,20 @@ class Cluster:
                     if code:
                         error = KafkaError(code, f"topic {name!r}: {code.name}")
                         if code not in RETRIABLE:
-                            self._wanted.pop(name, None)
                             raise error
         except TimeoutError:
-            self._wanted.pop(name, None)
             if isinstance(error, KafkaError):
                 raise KafkaError(
                     error.code, f"topic {name!r} did not come up in {timeout_ms} ms: {error}"
                 ) from None
             raise TimedOutError(f"topic {name!r}: no metadata in {timeout_ms} ms") from error
+        finally:
+            if not was_wanted and name not in self.topics:
+                self._wanted.pop(name, None)
+
+    def want(self, names: Iterable[str]) -> None:
+        """Keep what is known of these topics fresh, from the next refresh on."""
+        self._wanted.update(dict.fromkeys(names))
 
     def name_of(self, topic_id: Uuid) -> str | None:
         return self._names.get(topic_id)
@@ -172,8 +182,7 @@ class Cluster:
             self._refreshed_at = self.world.clock.monotonic()
             self._refreshing = None
             self._grow_old()
-            for call in list(self.on_change):
-                call()
+            self._changed()
 
     async def _ask_anyone(self) -> Exception | None:
         causes = []
@@ -261,6 +270,35 @@ class Cluster:
                 raise ConnectError(f"node {node_id} is not known")
             peer = self._peers[node_id] = self._new_peer(node.host, node.port)
         return peer
+
+    def channel(self, node_id: int) -> Channel | None:
+        """The open channel to a node. Where there is none it connects beside, and `on_change`
+        tells when that is done; where the node is not known, metadata are asked for."""
+        try:
+            peer = self.peer(node_id)
+        except ConnectError:
+            self.refresh_soon()
+            return None
+        channel = peer.channel
+        if channel is None and node_id not in self._connecting:
+            connecting = asyncio.get_running_loop().create_task(self._connect(node_id, peer))
+            self._connecting[node_id] = connecting
+        return channel
+
+    async def _connect(self, node_id: int, peer: Peer) -> None:
+        try:
+            await peer.connected()
+        except (RpcError, KafkaError) as failure:
+            _log.info("node %d: %s", node_id, failure)
+            if not self._is_closed:
+                self.refresh_soon()
+        finally:
+            del self._connecting[node_id]
+        self._changed()
+
+    def _changed(self) -> None:
+        for call in list(self.on_change):
+            call()
 
     def _new_peer(self, host: str, port: int) -> Peer:
         settings = self.settings

@@ -38,7 +38,6 @@ from ottla.protocol.messages.produce import (
 from ottla.records.compression import compress
 from ottla.rpc.channel import Channel
 from ottla.rpc.errors import RpcError, VersionMismatchError
-from ottla.rpc.peer import Peer
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +60,6 @@ class Sender:
         """Those that hold anything."""
         self._in_flight: dict[int, int] = {}
         self._muted_until: dict[int, float] = {}
-        self._connecting: dict[int, asyncio.Task[None]] = {}
         self._identifying: asyncio.Task[None] | None = None
         self._producer = (NO_SEQUENCE, NO_SEQUENCE)
         """(producer id, epoch)."""
@@ -77,9 +75,8 @@ class Sender:
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for task in [*self._connecting.values(), self._identifying]:
-            if task is not None:
-                task.cancel()
+        if self._identifying is not None:
+            self._identifying.cancel()
 
     # ---- being told
 
@@ -172,14 +169,8 @@ class Sender:
         muted_until = self._muted_until.get(leader, 0.0)
         if now < muted_until:
             return muted_until
-        try:
-            peer = self._cluster.peer(leader)
-        except RpcError:
-            self._cluster.refresh_soon()
-            return now + 3_600.0
-        channel = peer.channel
+        channel = self._cluster.channel(leader)
         if channel is None:
-            self._connect_soon(leader, peer)
             return now + 3_600.0
         most = self._settings.max_in_flight_requests_per_connection
         while self._in_flight.get(leader, 0) < most:
@@ -297,20 +288,6 @@ class Sender:
         return now + backoff.seconds(lane.failures_count + 1, self._world.rng)
 
     # ---- beside the turns
-
-    def _connect_soon(self, leader: int, peer: Peer) -> None:
-        if leader not in self._connecting:
-            self._connecting[leader] = self._loop.create_task(self._connect(leader, peer))
-
-    async def _connect(self, leader: int, peer: Peer) -> None:
-        try:
-            await peer.connected()
-        except (RpcError, KafkaError) as failure:
-            _log.info("node %d: %s", leader, failure)
-            self._cluster.refresh_soon()
-        finally:
-            del self._connecting[leader]
-        self.turn_soon()
 
     def _identify_soon(self) -> None:
         if self._identifying is None:

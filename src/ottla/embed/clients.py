@@ -7,7 +7,7 @@ is made when the client starts, on the loop that it starts on, and ends with it.
 import asyncio
 
 from ottla.base.world import World
-from ottla.client import producer
+from ottla.client import consumer, producer
 from ottla.host.reactor import close_world, real_world
 
 
@@ -32,4 +32,18 @@ class Producer(_OnThisMachine, producer.Producer):
         async with ottla.Producer(bootstrap_servers="127.0.0.1:9092") as producer:
             delivery = await producer.send("greetings", b"hello", key=b"k")
             print((await delivery).offset)
+    """
+
+
+class Consumer(_OnThisMachine, consumer.Consumer):
+    """Reads records from any Kafka broker (2.1 or later).
+
+    Options are Kafka's, as keywords: `bootstrap_servers`, `group_id`, `auto_offset_reset`,
+    `isolation_level`, `fetch_max_wait_ms` ... (docs/client.md has them all).
+
+        async with ottla.Consumer(bootstrap_servers="127.0.0.1:9092") as consumer:
+            consumer.assign([("greetings", 0)])
+            consumer.seek_to_beginning()
+            async for record in consumer:
+                print(record.offset, record.value)
     """

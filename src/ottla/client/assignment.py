@@ -1,0 +1,114 @@
+"""The partitions a consumer reads: where it is in each, and what was fetched ahead of it.
+
+    position     of the next record to be handed out; what `commit` commits
+    done         behind the last record whose reader has asked for more: what auto-commit commits
+    fetch_offset of the next batch to be fetched: ahead of the position by what is buffered
+
+Batches are decoded one at a time, when their first record is asked for; one that was handed out
+in part stays first in the buffer.
+A seek forgets what was fetched and raises `turn`: answers to requests of an earlier turn, and
+readers that were in the middle of a batch, see that it is not theirs any more.
+"""
+
+from collections import deque
+from typing import Final
+
+from ottla.base.ids import TopicPartition
+from ottla.client.records import Columns, FetchedBatch, add_columns
+
+EARLIEST: Final = -2
+LATEST: Final = -1
+
+
+class PartitionState:
+    __slots__ = (
+        "blocked_until",
+        "buffer",
+        "buffered_bytes",
+        "done",
+        "error",
+        "fetch_offset",
+        "head",
+        "head_at",
+        "high_watermark",
+        "is_paused",
+        "key",
+        "last_stable_offset",
+        "position",
+        "read_replica",
+        "reset_to",
+        "turn",
+    )
+
+    def __init__(self, key: TopicPartition) -> None:
+        self.key = key
+        self.position: int | None = None
+        """None until it was found."""
+        self.done: int | None = None
+        self.fetch_offset = -1
+        self.reset_to: int | None = None
+        """A ListOffsets timestamp that says where to begin; None: the committed offset, and the
+        consumer's policy where there is none."""
+        self.turn = 0
+        self.buffer: deque[FetchedBatch] = deque()
+        self.buffered_bytes = 0
+        self.head: Columns | None = None
+        """The first batch of the buffer, decoded; `head_at` is the first record of it that was
+        not handed out."""
+        self.head_at = 0
+        self.is_paused = False
+        self.blocked_until = 0.0
+        self.error: Exception | None = None
+        """To be raised by the next poll."""
+        self.high_watermark = self.last_stable_offset = -1
+        self.read_replica = -1
+        """A replica that the leader prefers for this consumer (KIP-392)."""
+
+    def seek(self, offset: int | None, reset_to: int | None = None) -> None:
+        """Go to an offset, or find it again."""
+        self.turn += 1
+        self.position = self.done = offset
+        self.fetch_offset = -1 if offset is None else offset
+        self.reset_to = reset_to
+        self.buffer.clear()
+        self.buffered_bytes = 0
+        self.head = None
+        self.error = None
+        self.blocked_until = 0.0
+
+    def add(self, batch: FetchedBatch) -> None:
+        self.buffer.append(batch)
+        self.buffered_bytes += len(batch.data)
+        self.fetch_offset = batch.header.last_offset + 1
+
+    def first(self) -> Columns | None:
+        """The first buffered batch that has records from the position on, decoded. KafkaError
+        where it is damaged: the position then stays in front of it."""
+        while self.head is None and self.buffer:
+            batch = self.buffer[0]
+            if not batch.header.record_count:
+                self._drop_first()
+                continue
+            columns = Columns(self.key.topic, self.key.partition)
+            add_columns(batch, self.position or 0, columns)
+            if columns:
+                self.head, self.head_at = columns, 0
+            else:
+                self._drop_first()
+        return self.head
+
+    def hand_out(self, stop: int) -> None:
+        """Records of the first batch before index `stop` are handed out."""
+        head = self.head
+        assert head is not None
+        if stop >= len(head):
+            self._drop_first()
+        else:
+            self.position = head.offsets[stop]
+            self.head_at = stop
+
+    def _drop_first(self) -> None:
+        batch = self.buffer.popleft()
+        self.buffered_bytes -= len(batch.data)
+        self.position = batch.header.last_offset + 1
+        self.head = None

@@ -1,0 +1,66 @@
+"""What a consumer is configured with, by Kafka's names and defaults."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from ottla.client.errors import ConfigError
+from ottla.client.settings import ClientSettings, at_least
+
+RESETS: Final = ("earliest", "latest", "none")
+ISOLATION: Final = {"read_uncommitted": 0, "read_committed": 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerSettings(ClientSettings):
+    group_id: str | None = None
+    group_instance_id: str | None = None
+    """Static membership (KIP-345)."""
+    auto_offset_reset: str = "latest"
+    enable_auto_commit: bool = True
+    auto_commit_interval_ms: int = 5_000
+    isolation_level: str = "read_uncommitted"
+    fetch_min_bytes: int = 1
+    fetch_max_bytes: int = 50 << 20
+    fetch_max_wait_ms: int = 500
+    max_partition_fetch_bytes: int = 1 << 20
+    max_poll_records: int = 500
+    check_crcs: bool = True
+    client_rack: str = ""
+    default_api_timeout_ms: int = 60_000
+    session_timeout_ms: int = 45_000
+    heartbeat_interval_ms: int = 3_000
+    max_poll_interval_ms: int = 300_000
+
+    def __post_init__(self) -> None:
+        ClientSettings.__post_init__(self)
+        if self.auto_offset_reset not in RESETS:
+            raise ConfigError(
+                f"auto_offset_reset is {self.auto_offset_reset!r}, not one of {', '.join(RESETS)}"
+            )
+        if self.isolation_level not in ISOLATION:
+            raise ConfigError(
+                f"isolation_level is {self.isolation_level!r}, not one of {', '.join(ISOLATION)}"
+            )
+        for name, least in (
+            ("auto_commit_interval_ms", 1),
+            ("fetch_min_bytes", 0),
+            ("fetch_max_bytes", 1),
+            ("fetch_max_wait_ms", 0),
+            ("max_partition_fetch_bytes", 1),
+            ("max_poll_records", 1),
+            ("default_api_timeout_ms", 1),
+            ("session_timeout_ms", 1),
+            ("heartbeat_interval_ms", 1),
+            ("max_poll_interval_ms", 1),
+        ):
+            at_least(name, getattr(self, name), least)
+        if self.heartbeat_interval_ms >= self.session_timeout_ms:
+            raise ConfigError("heartbeat_interval_ms must be below session_timeout_ms")
+        if self.fetch_max_wait_ms >= self.request_timeout_ms:
+            raise ConfigError("fetch_max_wait_ms must be below request_timeout_ms")
+        if self.group_id == "":
+            raise ConfigError("group_id is empty; None is a consumer without a group")
+
+    @property
+    def isolation(self) -> int:
+        return ISOLATION[self.isolation_level]

@@ -1,0 +1,302 @@
+"""The fetcher: keeps a little ahead of the consumer, from whichever node leads each partition.
+
+Like the sender it works in turns on the loop: each node has at most one fetch under way, for the
+partitions it leads that have a position, are not paused, and have less buffered than a fetch
+brings. So a partition holds at most two fetches of `max_partition_fetch_bytes`, and who does not
+poll fetches nothing. Fetched batches are buffered as bytes, checked by their CRC and decoded when
+they are handed out.
+
+With `read_committed` the batches of aborted transactions are left out as they arrive: the broker
+names the aborted ones, and markers in the log end each (Kafka's protocol, "Fetch"). Control
+batches are never handed out; what is left out still moves the offset to be fetched next.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.ids import ZERO_UUID, PartitionIndex, TopicPartition, Uuid
+from ottla.base.world import World
+from ottla.client.assignment import EARLIEST, LATEST, PartitionState
+from ottla.client.cluster import Cluster
+from ottla.client.consumer_settings import ConsumerSettings
+from ottla.client.errors import RETRIABLE, STALE_METADATA, NoOffsetError, code_of
+from ottla.client.fetch_session import FetchSession, Plan, Wanted
+from ottla.client.records import FetchedBatch, split_batches
+from ottla.protocol.message import Response
+from ottla.protocol.messages.fetch import (
+    FetchPartition,
+    FetchRequest,
+    FetchResponse,
+    FetchTopic,
+    ForgottenTopic,
+    PartitionData,
+)
+from ottla.records.control import Marker, read_marker
+from ottla.rpc.errors import RpcError
+
+_log = logging.getLogger(__name__)
+
+LAST_WITHOUT_IDS = 12
+"""Of Fetch: the last version that names topics."""
+
+
+class Fetcher:
+    def __init__(
+        self,
+        world: World,
+        cluster: Cluster,
+        settings: ConsumerSettings,
+        states: dict[TopicPartition, PartitionState],
+        told: Callable[[], None],
+    ) -> None:
+        """`states` is the consumer's, live; `told` is called when there is something to poll, or
+        a position to be found."""
+        self._world = world
+        self._cluster = cluster
+        self._settings = settings
+        self._states = states
+        self._told = told
+        self._loop = asyncio.get_running_loop()
+        self._sessions: dict[int, FetchSession] = {}
+        self._in_flight: dict[int, None] = {}
+        self._muted_until: dict[int, float] = {}
+        self._is_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        cluster.on_change.append(self.turn_soon)
+
+    def close(self) -> None:
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def turn_soon(self) -> None:
+        if not self._is_due and not self._is_closed:
+            self._is_due = True
+            self._loop.call_soon(self._turn)
+
+    # ---- asking
+
+    def _turn(self) -> None:
+        self._is_due = False
+        if self._is_closed:
+            return
+        now = self._world.clock.monotonic()
+        next_at = now + 3_600.0
+        by_node: dict[int, dict[TopicPartition, Wanted]] = {}
+        for key, state in self._states.items():
+            if state.is_paused or state.position is None or state.error is not None:
+                continue
+            if state.buffered_bytes >= self._settings.max_partition_fetch_bytes:
+                continue
+            if state.blocked_until > now:
+                next_at = min(next_at, state.blocked_until)
+                continue
+            view = self._cluster.topics.get(key.topic)
+            known = view is not None and key.partition < len(view.partitions)
+            if view is None or not known or view.partitions[key.partition].leader < 0:
+                self._cluster.refresh_soon()
+                continue
+            partition = view.partitions[key.partition]
+            node = partition.leader
+            if state.read_replica in self._cluster.nodes:
+                node = state.read_replica
+            wanted = Wanted(state.fetch_offset, partition.leader_epoch, state.turn)
+            by_node.setdefault(node, {})[key] = wanted
+        for node, wanted_there in by_node.items():
+            if node in self._in_flight:
+                continue
+            if self._muted_until.get(node, 0.0) > now:
+                next_at = min(next_at, self._muted_until[node])
+                continue
+            self._fetch(node, wanted_there)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(max(0.0, next_at - now), self.turn_soon)
+
+    def _fetch(self, node: int, wanted: dict[TopicPartition, Wanted]) -> None:
+        channel = self._cluster.channel(node)
+        if channel is None:
+            return
+        session = self._sessions.setdefault(node, FetchSession())
+        uses_ids = all(self._topic_id(key.topic) != ZERO_UUID for key in wanted)
+        plan = session.plan(wanted, uses_ids=uses_ids)
+        try:
+            answer = channel.send(
+                self._request(plan),
+                last=None if uses_ids else LAST_WITHOUT_IDS,
+                timeout_ms=self._settings.request_timeout_ms + self._settings.fetch_max_wait_ms,
+            )
+        except RpcError as failure:
+            self._failed(node, wanted, failure)
+            return
+        self._in_flight[node] = None
+        answer.add_done_callback(lambda done: self._answered(node, wanted, done.result()))
+
+    def _request(self, plan: Plan) -> FetchRequest:
+        settings = self._settings
+        topics: dict[str, FetchTopic] = {}
+        for key, wanted in plan.named.items():
+            rows = topics.setdefault(
+                key.topic,
+                FetchTopic(topic=key.topic, topic_id=self._topic_id(key.topic), partitions=[]),
+            )
+            rows.partitions.append(
+                FetchPartition(
+                    partition=key.partition,
+                    current_leader_epoch=wanted.leader_epoch,
+                    fetch_offset=wanted.fetch_offset,
+                    partition_max_bytes=settings.max_partition_fetch_bytes,
+                )
+            )
+        forgotten = [
+            ForgottenTopic(
+                topic=key.topic,
+                topic_id=self._topic_id(key.topic),
+                partitions=[key.partition],
+            )
+            for key in plan.forgotten
+        ]
+        return FetchRequest(
+            max_wait_ms=settings.fetch_max_wait_ms,
+            min_bytes=settings.fetch_min_bytes,
+            max_bytes=settings.fetch_max_bytes,
+            isolation_level=settings.isolation,
+            session_id=plan.session_id,
+            session_epoch=plan.epoch,
+            topics=list(topics.values()),
+            forgotten_topics_data=forgotten,
+            rack_id=settings.client_rack,
+        )
+
+    def _topic_id(self, topic: str) -> Uuid:
+        view = self._cluster.topics.get(topic)
+        return ZERO_UUID if view is None else view.id
+
+    # ---- answers
+
+    def _answered(
+        self, node: int, wanted: dict[TopicPartition, Wanted], answer: Response | RpcError
+    ) -> None:
+        del self._in_flight[node]
+        if isinstance(answer, FetchResponse):
+            self._take(node, wanted, answer)
+        else:
+            self._failed(node, wanted, answer)
+        self.turn_soon()
+
+    def _failed(self, node: int, wanted: Iterable[TopicPartition], failure: object) -> None:
+        _log.info("fetch from node %d: %s", node, failure)
+        if node in self._sessions:
+            self._sessions[node].lost()
+        self._block(wanted)
+        self._cluster.refresh_soon()
+
+    def _block(self, keys: Iterable[TopicPartition]) -> None:
+        until = self._world.clock.monotonic() + self._settings.retry_backoff_ms / 1_000
+        for key in keys:
+            state = self._states.get(key)
+            if state is not None:
+                state.blocked_until = until
+                state.read_replica = -1
+
+    def _take(
+        self, node: int, wanted: dict[TopicPartition, Wanted], response: FetchResponse
+    ) -> None:
+        if response.throttle_time_ms > 0:
+            now = self._world.clock.monotonic()
+            self._muted_until[node] = now + response.throttle_time_ms / 1_000
+        if response.error_code:
+            self._failed(node, wanted, code_of(response.error_code).name)
+            return
+        self._sessions[node].answered(response.session_id)
+        for topic in response.responses:
+            name = topic.topic or self._cluster.name_of(topic.topic_id) or ""
+            for row in topic.partitions:
+                key = TopicPartition(name, PartitionIndex(row.partition_index))
+                state, asked = self._states.get(key), wanted.get(key)
+                if state is None or asked is None:
+                    continue
+                # Otherwise the consumer has gone elsewhere since, or another node has answered.
+                if (state.turn, state.fetch_offset) == (asked.turn, asked.fetch_offset):
+                    self._take_row(state, asked, row)
+
+    def _take_row(self, state: PartitionState, asked: Wanted, row: PartitionData) -> None:
+        code = code_of(row.error_code)
+        if code:
+            self._refused(state, code)
+            return
+        state.high_watermark = row.high_watermark
+        state.last_stable_offset = row.last_stable_offset
+        if row.preferred_read_replica >= 0:
+            state.read_replica = row.preferred_read_replica
+            return
+        if not isinstance(row.records, memoryview) or not row.records:
+            return
+        try:
+            self._buffer(state, asked, row, row.records)
+        except KafkaError as error:
+            where = f"{state.key} from offset {state.fetch_offset}"
+            state.error = KafkaError(error.code, f"{where}: {error.message}")
+        self._told()
+
+    def _buffer(
+        self, state: PartitionState, asked: Wanted, row: PartitionData, data: memoryview
+    ) -> None:
+        aborted = sorted(
+            ((each.first_offset, each.producer_id) for each in row.aborted_transactions or ()),
+            reverse=True,
+        )
+        ended: set[int] = set()
+        for batch in split_batches(data, check_crcs=self._settings.check_crcs):
+            header = batch.header
+            if header.last_offset < asked.fetch_offset:
+                continue
+            while aborted and aborted[-1][0] <= header.last_offset:
+                ended.add(aborted.pop()[1])
+            if header.is_control:
+                marker = _marker_of(batch) if header.producer_id in ended else None
+                if marker is not None and not marker.committed:
+                    ended.discard(header.producer_id)
+                batch = _left_out(batch)
+            elif header.is_transactional and header.producer_id in ended:
+                batch = _left_out(batch)
+            state.add(batch)
+
+    def _refused(self, state: PartitionState, code: ErrorCode) -> None:
+        if code is ErrorCode.OFFSET_OUT_OF_RANGE:
+            self._out_of_range(state)
+        elif code in RETRIABLE:
+            if code in STALE_METADATA:
+                self._cluster.refresh_soon()
+        else:
+            state.error = KafkaError(code, f"{state.key}: {code.name}")
+            self._told()
+        self._block([state.key])
+
+    def _out_of_range(self, state: PartitionState) -> None:
+        """What is buffered is still good; the offset behind it is not there."""
+        if state.buffer:
+            return
+        policy = self._settings.auto_offset_reset
+        if policy == "none":
+            state.error = NoOffsetError(f"{state.key}: offset {state.fetch_offset} is not there")
+        else:
+            _log.warning(
+                "%s: offset %d is not there: going to the %s", state.key, state.fetch_offset, policy
+            )
+            state.seek(None, EARLIEST if policy == "earliest" else LATEST)
+        self._told()
+
+
+def _left_out(batch: FetchedBatch) -> FetchedBatch:
+    """A batch that only moves the offset."""
+    return FetchedBatch(batch.header._replace(record_count=0), batch.data[:0])
+
+
+def _marker_of(batch: FetchedBatch) -> Marker | None:
+    for record in batch.records():
+        return read_marker(record)
+    return None

@@ -1,0 +1,282 @@
+"""Offsets asked of brokers: by time of the leaders, committed ones of a group's coordinator.
+
+Each call asks again, with back-off, until all is answered or `default_api_timeout_ms` is over
+(TimedOutError, whose cause is the last failure). What a retry cannot mend is raised at once.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.ids import PartitionIndex, TopicPartition
+from ottla.client.cluster import Cluster, KeyType
+from ottla.client.errors import (
+    RETRIABLE,
+    STALE_COORDINATOR,
+    STALE_METADATA,
+    NoBrokersError,
+    TimedOutError,
+    code_of,
+    raise_for,
+)
+from ottla.protocol.api_key import ApiKey
+from ottla.protocol.messages.list_offsets import (
+    ListOffsetsPartition,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ListOffsetsTopic,
+)
+from ottla.protocol.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitRequestPartition,
+    OffsetCommitRequestTopic,
+    OffsetCommitResponse,
+)
+from ottla.protocol.messages.offset_fetch import (
+    OffsetFetchRequest,
+    OffsetFetchRequestGroup,
+    OffsetFetchRequestTopic,
+    OffsetFetchRequestTopics,
+    OffsetFetchResponse,
+)
+from ottla.rpc.errors import ConnectError, RpcError
+
+T = TypeVar("T")
+
+
+class OffsetAndTimestamp(NamedTuple):
+    offset: int
+    timestamp_ms: int
+    leader_epoch: int = -1
+
+
+class OffsetAndMetadata(NamedTuple):
+    """A committed offset: of the next record to be read."""
+
+    offset: int
+    metadata: str = ""
+    leader_epoch: int = -1
+
+
+LAST_BY_NAME = 9
+"""Of OffsetCommit and OffsetFetch: the last version that names topics."""
+
+
+async def patiently(
+    cluster: Cluster, what: str, timeout_ms: int, attempt: Callable[[], Awaitable[T]]
+) -> T:
+    """Try until it succeeds, fails for good, or the time is over."""
+    failures_count = 0
+    last: Exception | None = None
+    try:
+        async with asyncio.timeout(timeout_ms / 1_000):
+            while True:
+                try:
+                    return await attempt()
+                except (RpcError, NoBrokersError) as failure:
+                    last = failure
+                    cluster.refresh_soon()
+                except KafkaError as failure:
+                    if failure.code not in RETRIABLE:
+                        raise
+                    last = failure
+                    if failure.code in STALE_METADATA:
+                        cluster.refresh_soon()
+                failures_count += 1
+                backoff = cluster.settings.retry_backoff
+                await asyncio.sleep(backoff.seconds(failures_count, cluster.world.rng))
+    except TimeoutError:
+        raise TimedOutError(f"{what}: not in {timeout_ms} ms: {last}") from last
+
+
+async def list_offsets(
+    cluster: Cluster,
+    wanted: Mapping[TopicPartition, int],
+    *,
+    isolation: int = 0,
+    timeout_ms: int = 60_000,
+) -> dict[TopicPartition, OffsetAndTimestamp]:
+    """The offset of each partition at a time: milliseconds, or -1 latest, -2 earliest. Of a time
+    behind the last record: offset -1."""
+    for name in dict.fromkeys(key.topic for key in wanted):
+        await cluster.topic(name, timeout_ms)
+    left = dict(wanted)
+    found: dict[TopicPartition, OffsetAndTimestamp] = {}
+
+    async def attempt() -> dict[TopicPartition, OffsetAndTimestamp]:
+        by_leader: dict[int, dict[TopicPartition, int]] = {}
+        for key, timestamp in left.items():
+            view = await cluster.topic(key.topic, timeout_ms)
+            if key.partition >= len(view.partitions):
+                raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"{key} does not exist")
+            leader = view.partitions[key.partition].leader
+            by_leader.setdefault(leader, {})[key] = timestamp
+        for leader, rows in by_leader.items():
+            if leader < 0:
+                raise KafkaError(ErrorCode.LEADER_NOT_AVAILABLE)
+            answered = await _ask_leader(cluster, leader, rows, isolation)
+            found.update(answered)
+            for key in answered:
+                del left[key]
+        return found
+
+    return await patiently(cluster, "offsets", timeout_ms, attempt)
+
+
+async def _ask_leader(
+    cluster: Cluster, leader: int, wanted: Mapping[TopicPartition, int], isolation: int
+) -> dict[TopicPartition, OffsetAndTimestamp]:
+    topics: dict[str, ListOffsetsTopic] = {}
+    for key, timestamp in wanted.items():
+        rows = topics.setdefault(key.topic, ListOffsetsTopic(name=key.topic, partitions=[]))
+        rows.partitions.append(
+            ListOffsetsPartition(partition_index=key.partition, timestamp=timestamp)
+        )
+    request = ListOffsetsRequest(
+        replica_id=-1, isolation_level=isolation, topics=list(topics.values())
+    )
+    response = await cluster.peer(leader).ask(request, ListOffsetsResponse)
+    found = {}
+    for topic in response.topics:
+        for row in topic.partitions:
+            key = TopicPartition(topic.name, PartitionIndex(row.partition_index))
+            raise_for(row.error_code, f"{key}: {code_of(row.error_code).name}")
+            found[key] = OffsetAndTimestamp(row.offset, row.timestamp, row.leader_epoch)
+    if not found:
+        raise ConnectError(f"node {leader} answers for no partition")
+    return found
+
+
+class Membership(NamedTuple):
+    """Who commits: a member of a group in a generation, or nobody (-1, "")."""
+
+    generation: int = -1
+    member_id: str = ""
+    instance_id: str | None = None
+
+
+async def commit(
+    cluster: Cluster,
+    group_id: str,
+    offsets: Mapping[TopicPartition, OffsetAndMetadata],
+    member: Membership,
+    timeout_ms: int,
+) -> None:
+    """Keep offsets as a group's. KafkaError where a partition is refused: none of it may be
+    taken to be kept then."""
+    topics: dict[str, OffsetCommitRequestTopic] = {}
+    for key, committed in offsets.items():
+        rows = topics.setdefault(key.topic, OffsetCommitRequestTopic(name=key.topic, partitions=[]))
+        rows.partitions.append(
+            OffsetCommitRequestPartition(
+                partition_index=key.partition,
+                committed_offset=committed.offset,
+                committed_leader_epoch=committed.leader_epoch,
+                committed_metadata=committed.metadata,
+            )
+        )
+    request = OffsetCommitRequest(
+        group_id=group_id,
+        generation_id_or_member_epoch=member.generation,
+        member_id=member.member_id,
+        group_instance_id=member.instance_id,
+        topics=list(topics.values()),
+    )
+
+    async def attempt() -> None:
+        node = await cluster.coordinator(KeyType.GROUP, group_id)
+        with _minding(cluster, group_id):
+            response = await cluster.peer(node).ask(
+                request, OffsetCommitResponse, last=LAST_BY_NAME
+            )
+            for topic in response.topics:
+                for row in topic.partitions:
+                    name = code_of(row.error_code).name
+                    raise_for(row.error_code, f"{topic.name}-{row.partition_index}: {name}")
+
+    await patiently(cluster, f"commit of group {group_id!r}", timeout_ms, attempt)
+
+
+async def committed(
+    cluster: Cluster, group_id: str, keys: Sequence[TopicPartition], timeout_ms: int
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    """What a group has committed; partitions without a commit are left out."""
+    names: dict[str, list[int]] = {}
+    for key in keys:
+        names.setdefault(key.topic, []).append(key.partition)
+
+    async def attempt() -> dict[TopicPartition, OffsetAndMetadata]:
+        node = await cluster.coordinator(KeyType.GROUP, group_id)
+        with _minding(cluster, group_id):
+            channel = await cluster.peer(node).connected()
+            if channel.versions.pick(ApiKey.OFFSET_FETCH, LAST_BY_NAME) < 8:
+                return _of_old(
+                    await channel.ask(_old_request(group_id, names), OffsetFetchResponse)
+                )
+            response = await channel.ask(
+                _new_request(group_id, names), OffsetFetchResponse, last=LAST_BY_NAME
+            )
+            return _of_new(response)
+
+    return await patiently(cluster, f"offsets of group {group_id!r}", timeout_ms, attempt)
+
+
+def _new_request(group_id: str, names: Mapping[str, list[int]]) -> OffsetFetchRequest:
+    topics = [
+        OffsetFetchRequestTopics(name=name, partition_indexes=found)
+        for name, found in names.items()
+    ]
+    return OffsetFetchRequest(groups=[OffsetFetchRequestGroup(group_id=group_id, topics=topics)])
+
+
+def _old_request(group_id: str, names: Mapping[str, list[int]]) -> OffsetFetchRequest:
+    topics = [
+        OffsetFetchRequestTopic(name=name, partition_indexes=found) for name, found in names.items()
+    ]
+    return OffsetFetchRequest(group_id=group_id, topics=topics)
+
+
+def _of_new(response: OffsetFetchResponse) -> dict[TopicPartition, OffsetAndMetadata]:
+    found = {}
+    for group in response.groups:
+        raise_for(group.error_code)
+        for topic in group.topics:
+            for row in topic.partitions:
+                raise_for(row.error_code)
+                if row.committed_offset >= 0:
+                    key = TopicPartition(topic.name, PartitionIndex(row.partition_index))
+                    found[key] = OffsetAndMetadata(
+                        row.committed_offset, row.metadata or "", row.committed_leader_epoch
+                    )
+    return found
+
+
+def _of_old(response: OffsetFetchResponse) -> dict[TopicPartition, OffsetAndMetadata]:
+    raise_for(response.error_code)
+    found = {}
+    for topic in response.topics:
+        for row in topic.partitions:
+            raise_for(row.error_code)
+            if row.committed_offset >= 0:
+                key = TopicPartition(topic.name, PartitionIndex(row.partition_index))
+                found[key] = OffsetAndMetadata(
+                    row.committed_offset, row.metadata or "", row.committed_leader_epoch
+                )
+    return found
+
+
+class _minding:
+    """Forgets the coordinator where it says that it is none, or cannot be reached."""
+
+    def __init__(self, cluster: Cluster, group_id: str) -> None:
+        self._cluster = cluster
+        self._group_id = group_id
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        is_refusal = isinstance(error, KafkaError) and error.code in STALE_COORDINATOR
+        if is_refusal or isinstance(error, RpcError):
+            self._cluster.forget_coordinator(KeyType.GROUP, self._group_id)
