@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from ottla.base.errors import CorruptionError
+from ottla.records.control import Marker, build_marker
 from ottla.storage import reader
 from ottla.storage.checkpoints import write_whole
 from ottla.storage.config import LogConfig
@@ -144,3 +145,124 @@ def test_snapshots_up_to_an_offset(disk: MemoryDisk, caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.WARNING):
         assert snapshots.at_most(9)[1] == 4
     assert "producer snapshot passed over" in caplog.text
+
+
+def with_gap(disk: MemoryDisk) -> str:
+    """Two offsets are missing before the last batch, as Kafka's compaction leaves it."""
+    settled(disk)
+    path = f"{DIRECTORY}/{file_name(0, '.log')}"
+    at = (COUNT - 1) * batch_size()
+    disk.files[path][at : at + 8] = (COUNT + 1).to_bytes(8, "big")
+    return path
+
+
+def test_offsets_that_are_missing_past_the_recovery_point_are_told(
+    disk: MemoryDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    with_gap(disk)
+    with caplog.at_level(logging.WARNING):
+        log = reopen(disk, ONE_SEGMENT)
+    assert log.log_end_offset == COUNT + 2
+    assert f"offset {COUNT + 1} where {COUNT - 1} was due" in caplog.text
+
+
+def test_what_was_written_past_the_recovery_point_begins_there(disk: MemoryDisk) -> None:
+    with_gap(disk)
+    with pytest.raises(CorruptionError, match="was due"):
+        reopen(disk, ONE_SEGMENT, recovery_point=COUNT)
+
+
+def test_a_gap_that_ends_at_the_recovery_point_may_be_compactions(disk: MemoryDisk) -> None:
+    log = make_log(disk)
+    for sequence in range(COUNT):
+        append(log, batch_of(1, producer=(7, 0, sequence)))
+    log.settle()
+    log.close()
+    first, second = log.segments[0], log.segments[1]
+    del disk.files[first.path][-batch_size() :]
+    again = reopen(disk, recovery_point=second.base_offset)
+    assert again.log_end_offset == COUNT
+    assert len(read_all(again)) == COUNT - 1
+
+
+def test_reading_in_front_of_an_empty_active_segment(disk: MemoryDisk) -> None:
+    settled(disk)
+    disk.open(f"{DIRECTORY}/{file_name(COUNT + 5, '.log')}", create=True).close()
+    log = reopen(disk, ONE_SEGMENT, is_clean=True)
+    assert log.log_end_offset == COUNT + 5
+    assert log.read(COUNT + 2, 100, COUNT + 5) is None
+    assert len(read_all(log)) == COUNT
+
+
+def test_a_log_start_past_an_epoch_is_for_the_next_flush(disk: MemoryDisk) -> None:
+    log = make_log(disk, ONE_SEGMENT)
+    append(log, batch_of(2), leader_epoch=1)
+    append(log, batch_of(2), leader_epoch=2)
+    log.settle()
+    log.finish_flush(log.begin_flush())
+    log.advance_start(1)
+    log.finish_flush(log.begin_flush())
+    log.is_settled = True
+    log.advance_start(3)
+    assert not log.is_settled
+    assert log.epochs.entries[0].epoch == 2
+
+
+def test_a_segment_is_trimmed_to_its_batches(disk: MemoryDisk) -> None:
+    log = make_log(disk, ONE_SEGMENT)
+    append(log, batch_of(1))
+    segment = log.active
+    segment.file.pwrite(b"left by a write that failed", segment.size_bytes)
+    segment.trim()
+    assert len(disk.files[segment.path]) == segment.size_bytes
+
+
+def test_what_a_segment_of_an_earlier_life_knows_is_looked_up(disk: MemoryDisk) -> None:
+    log = make_log(disk, ONE_SEGMENT)
+    for timestamp in (5_000, 3_000, 9_000, 1_000):
+        append(log, batch_of(1, timestamp=timestamp))
+    log.settle()
+    log.close()
+    segment = reopen(disk, ONE_SEGMENT, is_clean=True).active
+    assert segment.first_timestamp == 5_000
+    assert segment.max_timestamp_offset == 2
+    times = disk.files[f"{DIRECTORY}/{file_name(0, '.timeindex')}"]
+    times[:] = bytes(len(times))
+    lied_to = reopen(disk, ONE_SEGMENT, is_clean=True).active
+    assert lied_to.checked_max_timestamp() == 9_000
+    assert lied_to.max_timestamp_offset == 2
+
+
+def test_which_bytes_of_an_earlier_life_were_looked_at(disk: MemoryDisk) -> None:
+    settled(disk)
+    segment = reopen(disk, ONE_SEGMENT, is_clean=True).active
+    size = batch_size()
+    segment.checked = (0, 0)
+    assert segment.unread_bytes == COUNT * size
+    assert segment.is_unread(0, size)
+    segment.note_checked(0, size)
+    segment.note_checked(size, size)
+    assert not segment.is_unread(0, 2 * size)
+    assert segment.is_unread(size, 2 * size)
+    assert not segment.is_unread(COUNT * size, size)
+    segment.note_checked(5 * size, size)
+    assert segment.is_unread(0, size)
+    assert not segment.is_unread(5 * size, size)
+
+
+def test_a_segment_of_no_log_leaves_nobody(disk: MemoryDisk) -> None:
+    segment = Segment(disk, DIRECTORY, 0, ONE_SEGMENT, size_bytes=0)
+    segment.leave()
+    assert segment.is_gone
+
+
+def test_a_commit_that_cannot_be_written_leaves_no_entry(disk: MemoryDisk) -> None:
+    log = make_log(disk, ONE_SEGMENT)
+    append(log, batch_of(1, producer=(7, 0, 0)))
+    marker = Marker(True, 0)
+    batch = build_marker(marker, producer_id=7, producer_epoch=0, timestamp=1_000)
+    disk.fail_at(1)
+    with pytest.raises(OSError, match="planted"):
+        log.append_marker(batch, marker, is_bumped=False, leader_epoch=0, now_ms=1_000)
+    assert log.log_end_offset == 1
+    assert list(log.aborted_transactions(0, 1)) == []
