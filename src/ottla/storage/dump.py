@@ -35,9 +35,11 @@ from ottla.storage.names import (
     TRANSACTION_INDEX,
     parse_file,
 )
+from ottla.storage.offset_index import ENTRY as OFFSET_ENTRY
 from ottla.storage.producer_state import ProducerState
 from ottla.storage.sound import OFFSET_MAX
-from ottla.storage.verify_index import ABORTED_ENTRY, OFFSET_ENTRY, TIME_ENTRY
+from ottla.storage.time_index import ENTRY as TIME_ENTRY
+from ottla.storage.transaction_index import ENTRY as ABORTED_ENTRY
 
 BATCH_BYTES: Final = 128 << 20
 CHECKPOINT_END: Final = "-offset-checkpoint"

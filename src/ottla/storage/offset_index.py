@@ -17,7 +17,7 @@ from typing import Final
 from ottla.base.world import Disk
 from ottla.storage.index_file import IndexFile
 
-_ENTRY: Final = struct.Struct(">ii")
+ENTRY: Final = struct.Struct(">ii")
 _I32: Final = struct.Struct(">i")
 ENTRY_BYTES: Final = 8
 
@@ -30,7 +30,7 @@ class OffsetIndex(IndexFile):
         self.base_offset = base_offset
 
     def add(self, last_offset: int, position: int) -> None:
-        self.append(_ENTRY.pack(last_offset - self.base_offset, position))
+        self.append(ENTRY.pack(last_offset - self.base_offset, position))
 
     def floor(self, offset: int) -> int:
         """Position of the last entry at or below `offset`; 0 where there is none."""

@@ -27,7 +27,7 @@ from ottla.storage.names import (
 from ottla.storage.offset_index import OffsetIndex
 from ottla.storage.producer_state import ProducerState
 from ottla.storage.time_index import TimeIndex
-from ottla.storage.verify_index import ABORTED_ENTRY
+from ottla.storage.transaction_index import ENTRY as ABORTED_ENTRY
 from ottla.storage.verify_log import is_abort
 
 

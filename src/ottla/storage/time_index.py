@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from ottla.base.world import Disk
 from ottla.storage.index_file import IndexFile
 
-_ENTRY: Final = struct.Struct(">qi")
+ENTRY: Final = struct.Struct(">qi")
 _TIMESTAMP: Final = struct.Struct(">q")
 ENTRY_BYTES: Final = 12
 
@@ -45,7 +45,7 @@ class TimeIndex(IndexFile):
 
     def maybe_add(self, timestamp: int, offset: int) -> None:
         if timestamp > self.last.timestamp:
-            self.append(_ENTRY.pack(timestamp, offset - self.base_offset))
+            self.append(ENTRY.pack(timestamp, offset - self.base_offset))
             self._last = TimeEntry(timestamp, offset)
 
     def floor(self, timestamp: int) -> TimeEntry:
@@ -65,7 +65,7 @@ class TimeIndex(IndexFile):
         relative = offset - self.base_offset
 
         def search(view: memoryview, count: int) -> int:
-            at = _ENTRY.unpack_from
+            at = ENTRY.unpack_from
             return bisect_right(
                 range(count), relative - 1, key=lambda each: at(view, each * ENTRY_BYTES)[1]
             )
@@ -80,5 +80,5 @@ class TimeIndex(IndexFile):
     def _entry_before(self, view: memoryview, slot: int) -> TimeEntry:
         if not slot:
             return TimeEntry(-1, self.base_offset)
-        timestamp, relative = _ENTRY.unpack_from(view, (slot - 1) * ENTRY_BYTES)
+        timestamp, relative = ENTRY.unpack_from(view, (slot - 1) * ENTRY_BYTES)
         return TimeEntry(timestamp, self.base_offset + relative)

@@ -23,8 +23,8 @@ from typing import Final, NamedTuple
 from ottla.base.errors import CorruptionError, check
 from ottla.base.world import Disk, File
 
-_ENTRY: Final = struct.Struct(">hqqqq")
-ENTRY_BYTES: Final = _ENTRY.size
+ENTRY: Final = struct.Struct(">hqqqq")
+ENTRY_BYTES: Final = ENTRY.size
 VERSION: Final = 0
 
 
@@ -45,14 +45,14 @@ class Aborted(NamedTuple):
 
 
 def pack_entries(transactions: Iterable[AbortedTransaction]) -> bytes:
-    return b"".join(_ENTRY.pack(VERSION, *each) for each in transactions)
+    return b"".join(ENTRY.pack(VERSION, *each) for each in transactions)
 
 
 def parse_entries(data: bytes, path: str) -> list[AbortedTransaction]:
     """The whole entries in `data`; CorruptionError where one is of an unknown version."""
     entries = []
     for at in range(0, len(data) - len(data) % ENTRY_BYTES, ENTRY_BYTES):
-        version, *fields = _ENTRY.unpack_from(data, at)
+        version, *fields = ENTRY.unpack_from(data, at)
         if version != VERSION:
             raise CorruptionError(
                 f"aborted transaction of version {version}",

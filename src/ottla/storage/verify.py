@@ -18,10 +18,12 @@ from ottla.base.errors import CorruptionError
 from ottla.base.ids import TopicPartition, Uuid, id_text
 from ottla.base.world import Disk
 from ottla.storage.checkpoints import directory_of, offsets_text, read_offsets, read_whole
+from ottla.storage.directory_checkpoints import NEXT
 from ottla.storage.findings import AT_START, HARMLESS, LOST, REBUILD, Finding, damage, note
 from ottla.storage.identity import read_meta_properties, read_topic_id
 from ottla.storage.names import (
     CLEAN_SHUTDOWN,
+    CLEANER_OFFSETS,
     HIGH_WATERMARKS,
     KRAFT_TOPIC,
     LOG_STARTS,
@@ -35,9 +37,7 @@ from ottla.storage.names import (
 )
 from ottla.storage.verify_log import Known, LogCheck, Tally
 
-CLEANED: Final = "cleaner-offset-checkpoint"
-NEXT: Final = ".next"
-CHECKPOINTS: Final = (RECOVERY_POINTS, LOG_STARTS, HIGH_WATERMARKS, CLEANED)
+CHECKPOINTS: Final = (RECOVERY_POINTS, LOG_STARTS, HIGH_WATERMARKS, CLEANER_OFFSETS)
 Offsets = dict[TopicPartition, int]
 Watch = Callable[[str], None]
 

@@ -13,16 +13,14 @@ abort must be in the transaction index.
 
 import struct
 from collections.abc import Iterator
-from typing import Final
 
 from ottla.base.world import Disk, File
 from ottla.records.batch import BatchHeader
-from ottla.storage.findings import Faults, Finding
+from ottla.storage.findings import AT_START, REBUILD, Faults, Finding
 from ottla.storage.index_walk import IndexPart, walk_index
-
-OFFSET_ENTRY: Final = struct.Struct(">ii")
-TIME_ENTRY: Final = struct.Struct(">qi")
-ABORTED_ENTRY: Final = struct.Struct(">hqqqq")
+from ottla.storage.offset_index import ENTRY as OFFSET_ENTRY
+from ottla.storage.time_index import ENTRY as TIME_ENTRY
+from ottla.storage.transaction_index import ENTRY as ABORTED_ENTRY
 
 
 class IndexCheck:
@@ -37,7 +35,8 @@ class IndexCheck:
         is wrong with it is but a note."""
         self.base_offset = base_offset
         self.is_trusted = is_trusted
-        self.faults = Faults(path, are_notes=not is_trusted)
+        remedy = REBUILD if is_trusted else AT_START
+        self.faults = Faults(path, remedy, are_notes=not is_trusted)
         self.file: File | None = disk.open(path, read_only=True) if disk.exists(path) else None
         self._entries = self._sound_entries()
         self._next: IndexPart | None = next(self._entries, None)

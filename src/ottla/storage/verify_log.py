@@ -237,7 +237,7 @@ class LogCheck:
                 self.disk, stem + TIME_INDEX, place.base_offset, is_trusted=place.is_trusted
             ),
             TransactionIndexCheck(
-                self.disk, stem + TRANSACTION_INDEX, place.base_offset, is_trusted=True
+                self.disk, stem + TRANSACTION_INDEX, place.base_offset, is_trusted=place.is_trusted
             ),
         )
         file = self.disk.open(stem + LOG, read_only=True)
