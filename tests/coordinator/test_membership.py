@@ -92,6 +92,17 @@ def test_old_clients_join_without_an_id() -> None:
     on_loop(test)
 
 
+def test_a_long_client_id_makes_a_member_id_that_can_be_sent() -> None:
+    async def test(loop: SimLoop) -> None:
+        place = GroupPlace(loop, **NOW)
+        for options in ({"client_id": "é" * 16_000}, {"instance": "é" * 16_000}):
+            answer = await place.answer(place.join(version=3, group=str(options)[:9], **options))
+            assert answer.error_code == 0
+            assert len(answer.member_id) == 1_000 + 1 + 36
+
+    on_loop(test)
+
+
 def test_without_a_rebalance_timeout_the_session_timeout_counts() -> None:
     async def test(loop: SimLoop) -> None:
         place = GroupPlace(loop, **NOW)

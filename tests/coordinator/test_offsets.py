@@ -290,6 +290,18 @@ def test_a_commit_with_a_time_of_its_own_keeps_that() -> None:
     on_loop(test)
 
 
+@pytest.mark.parametrize("retention_ms", [2**63 - 1, -(2**63), -2, 0])
+def test_any_retention_time_can_be_kept(retention_ms: int) -> None:
+    async def test(loop: SimLoop) -> None:
+        place = GroupPlace(loop, **expiring())
+        assert await code(place, place.commit(1, retention_ms=retention_ms)) == 0
+        again = await restarted(place, **expiring())
+        await asyncio.sleep(7_200)
+        assert again.committed() == (1 if retention_ms > 0 else None)
+
+    on_loop(test)
+
+
 def test_many_groups_are_looked_through_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_module, "PIECE_GROUPS", 7)
 

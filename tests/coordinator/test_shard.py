@@ -117,6 +117,25 @@ def test_a_read_waits_for_what_it_saw_and_refusals_keep_their_turn() -> None:
     on_loop(test)
 
 
+def test_a_refusal_that_waits_keeps_nothing_of_its_request() -> None:
+    """An error has the frames it came through: they view what the connection received."""
+
+    async def test(loop: SimLoop) -> None:
+        place = Place(loop)
+        shard = place.shard(Sums)
+        received = bytearray(b"request")
+
+        def handle(view: memoryview) -> Asked:
+            ask(shard, put("a", 1))
+            return ask(shard, refuse)
+
+        pending = handle(memoryview(received))
+        received.append(0)
+        assert await pending.future == ErrorCode.INVALID_REQUEST
+
+    on_loop(test)
+
+
 def test_one_turn_is_one_batch() -> None:
     async def test(loop: SimLoop) -> None:
         place = Place(loop)

@@ -315,12 +315,14 @@ async def running_node(
         "listeners": "PLAINTEXT://127.0.0.1:0",
         "log.dirs": str(directory),
         "log.segment.bytes": str(1 << 20),
+        "offsets.topic.num.partitions": "2",
         **(settings or {}),
     }
     node = Node(world, node_settings(texts), on_failure=on_failure)
     try:
         await node.start()
         await settle_topics(node)
+        await node.services.groups.make_topic()
         yield node
         await node.stop()
     finally:

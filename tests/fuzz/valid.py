@@ -51,6 +51,11 @@ COMMON: Final[dict[str, Any]] = {
     "response_partition_limit": 10,
     "key": "group",
     "coordinator_keys": "group",
+    "group_id": "group",
+    "groups_names": "group",
+    "generation_id_or_member_epoch": -1,
+    "retention_time_ms": -1,
+    "committed_offset": 1,
     "endpoint_type": 1,
     "validate_only": True,
     "client_software_name": "fuzz",
@@ -68,6 +73,7 @@ OF_API: Final[dict[ApiKey, dict[str, Any]]] = {
     ApiKey.DELETE_RECORDS: {"offset": -1},
     ApiKey.INIT_PRODUCER_ID: {"transactional_id": None},
     ApiKey.PRODUCE: {"transactional_id": None},
+    ApiKey.DESCRIBE_GROUPS: {"groups": "group"},
 }
 
 

@@ -186,7 +186,8 @@ class Shard(Generic[M]):
                 self._answers.append((pending, outcome.response))
         except KafkaError as error:
             if pending is not None:
-                self._answers.append((pending, error))
+                # The code alone: an error holds the frames it came through, and what they view.
+                self._answers.append((pending, error.code))
         except BugError:
             raise
         except Exception:
@@ -447,7 +448,7 @@ class _Replay:
 
 def _deliver(answers: list[Answer]) -> None:
     for pending, response in answers:
-        if isinstance(response, KafkaError):
-            pending.fail(response.code)
+        if isinstance(response, ErrorCode):
+            pending.fail(response)
         else:
             pending.complete(response)

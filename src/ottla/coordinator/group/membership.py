@@ -45,6 +45,9 @@ from ottla.protocol.messages.leave_group import (
 )
 from ottla.protocol.messages.sync_group import SyncGroupRequest
 
+PREFIX_CHARS: Final = 1_000
+"""How much of a client's or an instance's id a member's id begins with: a text of the protocol
+has 32,767 bytes at most."""
 KNOWN_ID_VERSION: Final = 4
 """From this JoinGroup on a dynamic member is given its id first."""
 SKIP_VERSION: Final = 9
@@ -135,7 +138,7 @@ class Membership:
     ) -> Outcome:
         instance_id = request.group_instance_id
         prefix = sender.client_id if instance_id is None else instance_id
-        member_id = f"{prefix}-{self._uuid()}"
+        member_id = f"{prefix[:PREFIX_CHARS]}-{self._uuid()}"
         if instance_id is not None:
             former = group.static_ids.get(instance_id)
             if former is not None:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import ZERO_UUID, Uuid
+from ottla.base.option import LONG_MAX
 from ottla.base.options import BrokerSettings
 from ottla.coordinator.group.classic import CONSUMER, EMPTY, STABLE, ClassicGroup
 from ottla.coordinator.group.consumer_group import ConsumerGroup
@@ -76,7 +77,7 @@ class OffsetBook:
                 consumer_group, request, places, version, is_transactional=is_transactional
             )
         retention_ms = request.retention_time_ms
-        expire_timestamp = -1 if retention_ms == -1 else now_ms + retention_ms
+        expire_timestamp = -1 if retention_ms == -1 else min(now_ms + retention_ms, LONG_MAX)
         longest = self._settings().offset_metadata_max_bytes
         records = []
         for topic, topic_id, asked, row in commits:
