@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from ottla.base.errors import ErrorCode, KafkaError
+from ottla.broker.settings import StartError
 from ottla.host.disk import HostDisk
 from ottla.replica.manager import ReplicaManager
 from ottla.storage.group_opening import GroupOpening
+from ottla.storage.log_dir import LogDir
 from tests.fuzz.bench import running_node
 from tests.fuzz.valid import TOPIC
 
@@ -195,6 +197,62 @@ def test_a_log_that_is_still_to_be_opened(tmp_path: Path, monkeypatch: pytest.Mo
         assert counts == [1, 1, 1, 2], "what is deleted lies about for its delay"
 
     on_node(tmp_path, second)
+
+
+@pytest.mark.parametrize("place", ["survey", "open"])
+def test_a_directory_that_fails_while_it_is_opened(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    homes: dict[str, list[int]] = {}
+
+    async def first(controller: Any, replicas: ReplicaManager) -> None:
+        await make(controller, "t", 4)
+        for directory in replicas.directories:
+            name = Path(directory.log_dir.path).name
+            homes[name] = [each.index for each in directory if each.topic == "t"]
+
+    on_node(tmp_path, first, dirs=2)
+    owner: Any = LogDir if place == "survey" else GroupOpening
+    sound = getattr(owner, place)
+
+    def failing(self: Any, argument: Any) -> Any:
+        if self.path.endswith("d1"):
+            raise OSError(errno.EIO, "Input/output error", self.path)
+        return sound(self, argument)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, place, failing)
+
+        async def second(controller: Any, replicas: ReplicaManager) -> None:
+            assert all(replicas.leader_of("t", index) for index in homes["d0"])
+            codes = {refusal(replicas, "t", index) for index in homes["d1"]}
+            assert codes == {ErrorCode.KAFKA_STORAGE_ERROR}
+            assert not [name for index in homes["d1"] for name in tmp_path.glob(f"d0/t-{index}")]
+            await make(controller, "new", 2)
+            assert replicas.leader_of("new", 1)
+
+        on_node(tmp_path, second, dirs=2)
+
+    async def third(controller: Any, replicas: ReplicaManager) -> None:
+        assert all(replicas.leader_of("t", index) for index in range(4))
+
+    on_node(tmp_path, third, dirs=2)
+
+
+def test_a_start_without_any_directory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(controller: Any, replicas: ReplicaManager) -> None:
+        pass
+
+    on_node(tmp_path, nothing, dirs=2)
+
+    def failing(self: Any, argument: Any) -> Any:
+        raise OSError(errno.EIO, "Input/output error", self.path)
+
+    monkeypatch.setattr(LogDir, "survey", failing)
+    with pytest.raises(StartError, match="d0 cannot be used: Input/output error"):
+        on_node(tmp_path, nothing, dirs=2)
 
 
 def test_configs_reach_partitions_and_logs(tmp_path: Path) -> None:

@@ -283,7 +283,7 @@ class FetchAttempt(Parked):
 
         def done(faults: list[CorruptionError | None] | None, error: BaseException | None) -> None:
             if isinstance(error, OSError):
-                replicas.read_failed(error.filename, error)
+                replicas.read_failed(str(error.filename), error)
                 self._complete(self.run(final=True) or response)
                 return
             for doubt, fault in zip(doubts, faults or (), strict=False):
