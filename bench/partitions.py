@@ -4,9 +4,9 @@
 
 For each COUNT (1,000 and 10,000 unless told): topics of a hundred partitions each are made.
 Measured are the seconds from the spawn of the process to `ottla ready`, after a clean stop and
-after a SIGKILL, and the resident memory and the open descriptors of the idle node, which are set against
-a node without partitions; once with partitions that were never written to, and once with a record
-in each.
+after a SIGKILL, and the resident memory and the open descriptors of the idle node, which are set
+against a node without partitions; once with partitions that were never written to, and once with
+a record in each.
 Recovery: N MB of records in as many segments of 64 MB, in two log directories, after a SIGKILL with
 nothing checkpointed: from the spawn to the first answer of the last partition.
 """
