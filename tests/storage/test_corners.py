@@ -3,21 +3,23 @@ the log holds, a snapshot that cannot be read. Each is met once, so that every b
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from ottla.base.errors import CorruptionError
+from ottla.base.errors import CorruptionError, KafkaError
 from ottla.records.control import Marker, build_marker
 from ottla.storage import reader
 from ottla.storage.checkpoints import write_whole
 from ottla.storage.config import LogConfig
+from ottla.storage.leader_epochs import LeaderEpochs
 from ottla.storage.log import Log
 from ottla.storage.names import SNAPSHOT, file_name
 from ottla.storage.producer_state import ProducerState
 from ottla.storage.segment import Segment
 from ottla.storage.snapshots import Snapshots
 
-from .makers import DIRECTORY, append, batch_of, headers_of, make_log, read_all, reopen
+from .makers import DIRECTORY, TINY, append, batch_of, headers_of, make_log, read_all, reopen
 from .memory_disk import MemoryDisk
 
 ONE_SEGMENT = LogConfig(index_interval_bytes=100, segment_index_bytes=960)
@@ -266,3 +268,49 @@ def test_a_commit_that_cannot_be_written_leaves_no_entry(disk: MemoryDisk) -> No
         log.append_marker(batch, marker, is_bumped=False, leader_epoch=0, now_ms=1_000)
     assert log.log_end_offset == 1
     assert list(log.aborted_transactions(0, 1)) == []
+
+
+def test_a_read_up_to_the_flushed_end_takes_its_place_from_the_flush(disk: MemoryDisk) -> None:
+    log = make_log(disk, ONE_SEGMENT)
+    append(log, batch_of(2))
+    work = log.begin_flush()
+    append(log, batch_of(3))
+    log.finish_flush(work)
+    place = log.read(0, 1 << 20, 2)
+    assert place is not None
+    assert place.range.length == work.position
+    assert place.hint.offset == 2
+
+
+def test_a_log_start_past_the_end_is_out_of_range(disk: MemoryDisk) -> None:
+    log = make_log(disk, ONE_SEGMENT)
+    append(log, batch_of(2))
+    with pytest.raises(KafkaError, match="3 is past the log end"):
+        log.advance_start(3)
+    assert log.log_start_offset == 0
+
+
+def test_a_log_start_that_changes_no_epoch_leaves_a_settled_log(disk: MemoryDisk) -> None:
+    log = make_log(disk, ONE_SEGMENT)
+    append(log, batch_of(2))
+    log.epochs = LeaderEpochs()
+    log.is_settled = True
+    log.advance_start(1)
+    assert log.is_settled
+
+
+def test_a_compacted_log_has_gaps_before_the_recovery_point(
+    disk: MemoryDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = replace(TINY, is_compacted=True)
+    log = make_log(disk, config)
+    for sequence in range(COUNT):
+        append(log, batch_of(1, producer=(7, 0, sequence)))
+    log.settle()
+    log.close()
+    first, second = log.segments[0], log.segments[1]
+    del disk.files[first.path][-batch_size() :]
+    with caplog.at_level(logging.WARNING):
+        again = reopen(disk, config, recovery_point=second.base_offset)
+    assert len(read_all(again)) == COUNT - 1
+    assert "are missing at its end" not in caplog.text
