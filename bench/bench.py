@@ -3,6 +3,7 @@
     ./dev bench [--quick] [--rounds N] [--only REGEX] [--readme]    side by side
     ./dev bench --from FILE.json [--readme]                         the tables of an earlier run
     ./dev bench hot [--profile]                                     produce and fetch in process
+    ./dev bench client [--quick] [--rounds N] [--only REGEX]        our client beside others
     ./dev bench upkeep [--readme]                                   cleaning, and large logs
     ./dev bench partitions [--readme]                               many partitions, and recovery
 
@@ -90,6 +91,10 @@ def main() -> int:
         from bench import hot
 
         return hot.main(sys.argv[2:])
+    if sys.argv[1:2] == ["client"]:
+        from bench import client
+
+        return client.main(sys.argv[2:])
     if sys.argv[1:2] == ["upkeep"]:
         from bench import upkeep
 
