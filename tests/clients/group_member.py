@@ -44,19 +44,19 @@ def tell_partitions(what: str, partitions: Iterable[Any]) -> None:
 def confluent(bootstrap: str, group: str, topic: str, extra: dict[str, Any]) -> None:
     import confluent_kafka as rd
 
-    consumer = rd.Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": group,
-            "auto.offset.reset": "earliest",
-            "enable.auto.commit": False,
-            "session.timeout.ms": 2_000,
-            "heartbeat.interval.ms": 300,
-            "fetch.wait.max.ms": 100,
-            **extra,
-        }
-    )
-    is_incremental = "cooperative" in str(extra)
+    settings = {
+        "bootstrap.servers": bootstrap,
+        "group.id": group,
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": False,
+        "fetch.wait.max.ms": 100,
+        **extra,
+    }
+    is_new_protocol = extra.get("group.protocol") == "consumer"
+    if not is_new_protocol:  # there the broker says
+        settings |= {"session.timeout.ms": 2_000, "heartbeat.interval.ms": 300}
+    consumer = rd.Consumer(settings)
+    is_incremental = is_new_protocol or "cooperative" in str(extra)
 
     def revoked(consumer: Any, partitions: Any) -> None:
         tell_partitions("revoked", partitions)
