@@ -106,7 +106,7 @@ def test_a_clean_start_scans_nothing(tmp_path: Path) -> None:
         server.kill()
         server.start()
         assert not (server.data / ".kafka_cleanshutdown").exists()
-        assert server.log.read_text().count("log_dir: t-0 is not served") == 3
+        assert server.log.read_text().count("group_opening: t-0 is not served") == 3
         assert log.read_bytes() == data
 
 
