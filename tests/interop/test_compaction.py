@@ -40,7 +40,11 @@ COMPACTED: Final = {
     "delete.retention.ms": "600000",
 }
 CLEANER: Final = {"log.cleaner.backoff.ms": "50", "log.cleaner.dedupe.buffer.size": "2000000"}
-ADOPTED: Final = {"log.index.size.max.bytes": "120", "log.index.interval.bytes": "300"}
+ADOPTED: Final = {
+    "log.cleanup.policy": "compact",
+    "log.index.size.max.bytes": "120",
+    "log.index.interval.bytes": "300",
+}
 """Ottla does not know how Kafka's topics were configured."""
 NUMBER: Final = r"-?\d+"
 KNOWN: Final = re.compile(
