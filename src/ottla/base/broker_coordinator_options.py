@@ -1,7 +1,7 @@
 """The broker's options of groups, offsets and transactions.
 
-Those of consumers' groups and of offsets are heeded. The others are read and described now, so that
-a Kafka configuration starts; the coordinators that heed them are yet to come.
+Those of share groups are read and described, so that a Kafka configuration starts; the coordinator
+that heeds them is yet to come.
 """
 
 from dataclasses import dataclass

@@ -26,6 +26,7 @@ _METRICS: Final = "metrics of the JVM"
 _ZOOKEEPER: Final = "there is no ZooKeeper, nor the message formats of its time"
 _REPLICATION: Final = "replication is yet to come"
 _GROUPS: Final = "groups and transactions are yet to come"
+_TRANSACTIONS: Final = "first writes are always verified; two-phase commit is not offered"
 _TIERED: Final = "tiered storage is yet to come"
 _CLIENT: Final = "belongs to connections that Kafka's broker opens"
 
@@ -49,8 +50,8 @@ NO_EFFECT: Final[Mapping[str, str]] = {
     "group.streams.": _GROUPS,
     "share.coordinator.": _GROUPS,
     "offsets.": _GROUPS,
-    "transaction.": _GROUPS,
-    "add.partitions.to.txn.": _GROUPS,
+    "transaction.": _TRANSACTIONS,
+    "add.partitions.to.txn.": _TRANSACTIONS,
     "delete.records.purgatory.purge.interval.requests": _PURGATORY,
     "fetch.purgatory.purge.interval.requests": _PURGATORY,
     "producer.purgatory.purge.interval.requests": _PURGATORY,
