@@ -3,6 +3,7 @@
     async with ottla.Broker() as broker: ...    a broker in this process, on a free port
     async with ottla.Producer(bootstrap_servers=...) as producer: ...       records in
     async with ottla.Consumer(bootstrap_servers=...) as consumer: ...       records out
+    async with ottla.Admin(bootstrap_servers=...) as admin: ...             topics, configs, groups
 
 What is named here loads when it is first used.
 """
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ottla.broker.settings import StartError
     from ottla.embed.broker import Broker
-    from ottla.embed.clients import Consumer, Producer
+    from ottla.embed.clients import Admin, Consumer, Producer
 
-__all__ = ["Broker", "Consumer", "Producer", "StartError"]
+__all__ = ["Admin", "Broker", "Consumer", "Producer", "StartError"]
 _HOME = {
+    "Admin": "ottla.embed.clients",
     "Broker": "ottla.embed.broker",
     "Consumer": "ottla.embed.clients",
     "Producer": "ottla.embed.clients",

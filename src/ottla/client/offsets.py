@@ -186,7 +186,7 @@ async def commit(
 
     async def attempt() -> None:
         node = await cluster.coordinator(KeyType.GROUP, group_id)
-        with _minding(cluster, group_id):
+        with minding(cluster, group_id):
             response = await cluster.peer(node).ask(
                 request, OffsetCommitResponse, last=LAST_BY_NAME
             )
@@ -208,7 +208,7 @@ async def committed(
 
     async def attempt() -> dict[TopicPartition, OffsetAndMetadata]:
         node = await cluster.coordinator(KeyType.GROUP, group_id)
-        with _minding(cluster, group_id):
+        with minding(cluster, group_id):
             channel = await cluster.peer(node).connected()
             if channel.versions.pick(ApiKey.OFFSET_FETCH, LAST_BY_NAME) < 8:
                 return _of_old(
@@ -266,7 +266,7 @@ def _of_old(response: OffsetFetchResponse) -> dict[TopicPartition, OffsetAndMeta
     return found
 
 
-class _minding:
+class minding:
     """Forgets the coordinator where it says that it is none, or cannot be reached."""
 
     def __init__(self, cluster: Cluster, group_id: str) -> None:

@@ -7,7 +7,7 @@ is made when the client starts, on the loop that it starts on, and ends with it.
 import asyncio
 
 from ottla.base.world import World
-from ottla.client import consumer, producer
+from ottla.client import admin, consumer, producer
 from ottla.host.reactor import close_world, real_world
 
 
@@ -46,4 +46,12 @@ class Consumer(_OnThisMachine, consumer.Consumer):
             consumer.seek_to_beginning()
             async for record in consumer:
                 print(record.offset, record.value)
+    """
+
+
+class Admin(_OnThisMachine, admin.Admin):
+    """Changes and describes a cluster of any Kafka brokers (2.4 or later).
+
+    async with ottla.Admin(bootstrap_servers="127.0.0.1:9092") as admin:
+        await admin.create_topics(NewTopic("greetings", num_partitions=3))
     """
