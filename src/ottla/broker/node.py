@@ -62,6 +62,8 @@ STORE_NAME: Final = "ottla-metadata.sqlite"
 LEASE_MS: Final = 9_000
 SERVE_AFTER_S: Final = 5.0
 """How long a start waits for logs that are being recovered."""
+LOAD_GRACE_S: Final = 1.0
+"""How long a start waits for coordinators that load."""
 STOP_POLL_S: Final = 0.005
 STOP_GRACE_S: Final = 10.0
 """How long a stop waits for what handlers have begun."""
@@ -241,6 +243,7 @@ class Node:
         self._every(broker.log_retention_check_interval_ms, replicas.clean_up)
         self._every(broker.log_flush_offset_checkpoint_interval_ms, replicas.write_checkpoints)
         compile_ahead(HOT)
+        await groups.wait_loaded(LOAD_GRACE_S)
 
     def _identify(self) -> Identity:
         """Who this node is: as its directories say, or the first of a new cluster."""

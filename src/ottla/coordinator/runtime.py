@@ -106,6 +106,13 @@ class CoordinatorRuntime(Generic[M]):
         else:
             shard.end_transaction(marker, producer, pending, is_bumped=is_bumped)
 
+    async def wait_loaded(self, timeout_s: float) -> None:
+        """Until all that is being loaded is, or so long: a client that comes right after a start
+        then need not be told to come again."""
+        loading = [shard.loading for shard in self._shards.values() if shard.loading is not None]
+        if loading:
+            await asyncio.wait(loading, timeout=timeout_s)
+
     async def ask(self, index: int, operation: Operation[M]) -> Any:
         """The response of an operation; KafkaError where there is none."""
         future: asyncio.Future[Any] = self._loop.create_future()

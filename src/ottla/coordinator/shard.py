@@ -162,6 +162,11 @@ class Shard(Generic[M]):
         self._timeout: asyncio.TimerHandle | None = None
         self._load()
 
+    @property
+    def loading(self) -> asyncio.Task[None] | None:
+        """The replay of its log, while that is going on."""
+        return self._task
+
     # -- operations
 
     @property

@@ -136,5 +136,8 @@ class GroupCoordinator:
         """What a producer committed in a transaction counts from now on, or never did."""
         self._runtime.end_transaction(index, marker, producer, pending, is_bumped=is_bumped)
 
+    async def wait_loaded(self, timeout_s: float) -> None:
+        await self._runtime.wait_loaded(timeout_s)
+
     def close(self) -> None:
         self._runtime.close()
