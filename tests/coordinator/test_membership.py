@@ -680,3 +680,78 @@ def test_a_group_that_is_too_large_after_a_restart_rebalances() -> None:
         assert again.group().state is PREPARING_REBALANCE
 
     on_loop(test)
+
+
+STEPS = 7
+
+
+@pytest.mark.parametrize("after", range(STEPS))
+@pytest.mark.parametrize("how", ["restart", "append fails"])
+def test_a_coordinator_that_fails_between_two_steps(how: str, after: int) -> None:
+    """Two members go through a generation; the coordinator is lost after one of the steps. They
+    recover as clients do, and no offset that was acknowledged goes back."""
+
+    async def test(loop: SimLoop) -> None:
+        place = GroupPlace(loop, **NOW)
+        acknowledged = -1
+        ids: list[str] = []
+        generation = -1
+        step = 0
+
+        async def lose() -> None:
+            nonlocal place, step
+            step += 1
+            if step - 1 != after:
+                return
+            if how == "restart":
+                await asyncio.sleep(0.01)
+                place.shard.close()
+                place = GroupPlace(loop, place.place, **NOW)
+            else:
+                place.place.disk.fail_at(1)
+                await place.answer(place.commit(1, group="other"))
+                place.place.disk.fail_at(0)
+            while place.shard.refusal:
+                await asyncio.sleep(0)
+            assert place.committed() == (None if acknowledged < 0 else acknowledged)
+
+        async def joined() -> None:
+            nonlocal ids, generation
+            while len(ids) < 2:
+                ids.append(await place.member())
+                await lose()
+            pending = [place.join(each) for each in ids]
+            answers = [await place.answer(each) for each in pending]
+            if any(each.error_code for each in answers):
+                ids = [i for i, a in zip(ids, answers, strict=True) if not a.error_code]
+                await joined()
+                return
+            generation = answers[0].generation_id
+            await lose()
+            shares = {each: each.encode() for each in ids}
+            leader = answers[0].leader
+            order = sorted(ids, key=lambda each: each == leader)
+            syncs = [place.sync(e, generation, shares if e == leader else None) for e in order]
+            done = [await place.answer(each) for each in syncs]
+            await lose()
+            if any(isinstance(each, ErrorCode) for each in done):
+                ids = []
+                await joined()
+
+        await joined()
+        for offset in range(3):
+            answer = await place.answer(
+                place.commit(offset, member_id=ids[0], generation=generation)
+            )
+            if isinstance(answer, ErrorCode):
+                ids = []
+                await joined()
+            else:
+                acknowledged = offset
+            await lose()
+        beat = await place.answer(place.heartbeat(ids[1], generation))
+        assert isinstance(beat, ErrorCode) or beat.error_code == 0
+        assert place.committed() == acknowledged == 2
+        assert step >= STEPS
+
+    on_loop(test)
