@@ -3,8 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
+from ottla.base.errors import ErrorCode
 from ottla.base.ids import LeaderEpoch, NodeId, PartitionIndex, Uuid
 from ottla.coordinator.group.consumer_group import ConsumerGroup
+from ottla.coordinator.group.consumer_membership import refused_heartbeat
 from ottla.coordinator.group.consumer_protocol import (
     ConsumerProtocolSubscription,
     TopicPartition,
@@ -111,8 +113,10 @@ class ConsumerPlace(GroupPlace):
         )
 
     async def beaten(self, *args: Any, **options: Any) -> ConsumerGroupHeartbeatResponse:
-        answer: ConsumerGroupHeartbeatResponse
         answer = await self.answer(self.beat(*args, **options))
+        if isinstance(answer, ErrorCode):
+            return refused_heartbeat(answer)
+        assert isinstance(answer, ConsumerGroupHeartbeatResponse)
         return answer
 
 
@@ -126,16 +130,20 @@ class Consumer:
         self.has: dict[Uuid, list[int]] = {}
         self.options = options
         self.is_lazy = False
-        """It does not give back."""
+        """It does not do what it was told: it does not give back."""
+        self.share: dict[Uuid, list[int]] | None = None
+        """What it was told to have last."""
         self.told: ConsumerGroupHeartbeatResponse
 
     async def join(self) -> ConsumerGroupHeartbeatResponse:
         self.epoch = 0
         self.has = {}
+        self.share = None
         options = {"topics": ["a"], "rebalance_ms": 60_000, **self.options}
         return self._take(await self.place.beaten(self.id, 0, owned={}, **options))
 
     async def beat(self, **options: Any) -> ConsumerGroupHeartbeatResponse:
+        self._obey()
         instance = self.options.get("instance")
         return self._take(
             await self.place.beaten(
@@ -147,10 +155,15 @@ class Consumer:
         self.told = told
         if told.error_code == 0:
             self.epoch = told.member_epoch
-            if told.assignment is not None and not self.is_lazy:
+            if told.assignment is not None:
                 rows = told.assignment.topic_partitions
-                self.has = {row.topic_id: row.partitions for row in rows}
+                self.share = {row.topic_id: row.partitions for row in rows}
+                self._obey()
         return told
+
+    def _obey(self) -> None:
+        if self.share is not None and not self.is_lazy:
+            self.has, self.share = self.share, None
 
     @property
     def places(self) -> set[tuple[Uuid, int]]:

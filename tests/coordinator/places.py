@@ -12,6 +12,7 @@ from ottla.base.world import World
 from ottla.coordinator.group.machine import GroupMachine
 from ottla.coordinator.group.member import Budget
 from ottla.coordinator.group.membership import Sender
+from ottla.coordinator.group.offsets import Commit
 from ottla.coordinator.pending import Pending
 from ottla.coordinator.shard import Outcome, Shard
 from ottla.metadata.image import EMPTY
@@ -132,7 +133,8 @@ class GroupPlace:
         self.shard = self.place.shard(self._machine)
 
     def _machine(self, host: Any) -> GroupMachine:
-        return GroupMachine(host, Random(5), lambda: self.settings, self.budget, lambda: self.image)
+        rng = self.place.world.rng
+        return GroupMachine(host, rng, lambda: self.settings, self.budget, lambda: self.image)
 
     @property
     def machine(self) -> GroupMachine:
@@ -238,6 +240,7 @@ class GroupPlace:
         metadata: str | None = None,
         retention_ms: int = -1,
         version: int = 9,
+        topic_id: Any = bytes(15) + b"t",
     ) -> Asked:
         """Answered with the partition's code."""
         request = OffsetCommitRequest(
@@ -252,10 +255,10 @@ class GroupPlace:
             partition_index=partition, committed_offset=offset, committed_metadata=metadata
         )
         row = OffsetCommitResponsePartition(partition_index=partition)
-        commits = [(topic, bytes(15) + b"t", asked, row)]
+        commits = [Commit(topic, topic_id, asked, row)]
 
         def commit(machine: GroupMachine, now: int) -> Outcome:
-            records = machine.offsets.commit(request, commits, version, now)  # type: ignore[arg-type]
+            records = machine.offsets.commit(request, commits, version, now)
             return Outcome(records, row)
 
         return self.perform(commit)

@@ -125,10 +125,13 @@ class ConsumerMembership:
             return Step(group, now_ms, [])
         classic = self._groups.find(group_id)
         if classic is not None and classic.members:
-            # Kafka upgrades for a member that joins; others cannot be members of it yet.
             if not may_make:
                 raise not_a_consumer_group(group_id)
-            return self._migration.upgrade(classic, now_ms)
+            step = self._migration.upgrade(classic, now_ms)
+            step.effects += [
+                partial(self.expect, group_id, each) for each in step.group.members.values()
+            ]
+            return step
         if not may_make:
             raise KafkaError(
                 ErrorCode.GROUP_ID_NOT_FOUND, f"Consumer group {group_id[:200]} not found."
