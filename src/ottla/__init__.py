@@ -4,6 +4,7 @@
     async with ottla.Producer(bootstrap_servers=...) as producer: ...       records in
     async with ottla.Consumer(bootstrap_servers=...) as consumer: ...       records out
     async with ottla.Admin(bootstrap_servers=...) as admin: ...             topics, configs, groups
+    ottla.SyncProducer, ottla.SyncConsumer, ottla.SyncAdmin                 the same without await
 
 What is named here loads when it is first used.
 """
@@ -12,16 +13,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ottla.broker.settings import StartError
+    from ottla.embed.blocking import SyncAdmin, SyncConsumer, SyncProducer
     from ottla.embed.broker import Broker
     from ottla.embed.clients import Admin, Consumer, Producer
 
-__all__ = ["Admin", "Broker", "Consumer", "Producer", "StartError"]
+__all__ = [
+    "Admin",
+    "Broker",
+    "Consumer",
+    "Producer",
+    "StartError",
+    "SyncAdmin",
+    "SyncConsumer",
+    "SyncProducer",
+]
 _HOME = {
     "Admin": "ottla.embed.clients",
     "Broker": "ottla.embed.broker",
     "Consumer": "ottla.embed.clients",
     "Producer": "ottla.embed.clients",
     "StartError": "ottla.broker.settings",
+    "SyncAdmin": "ottla.embed.blocking",
+    "SyncConsumer": "ottla.embed.blocking",
+    "SyncProducer": "ottla.embed.blocking",
 }
 
 
