@@ -106,7 +106,7 @@ def _operation(
             alike, commits, alike_version, now_ms, is_transactional=True
         )
         producer = (request.producer_id, request.producer_epoch)
-        return Outcome(records, ErrorCode.NONE, producer)
+        return Outcome(records, True, producer)
 
     return operation
 

@@ -175,9 +175,8 @@ class TransactionCoordinator:
         if isinstance(answer, NeedsProducerId):
             new_id = await self._take_id()
             answer = await self.ask(transactional_id, partial(operation, new_id))
-        if not isinstance(answer, Producer):
-            raise KafkaError(ErrorCode.CONCURRENT_TRANSACTIONS)
-        return answer
+        producer: Producer = answer
+        return producer
 
     async def add(
         self,
@@ -195,10 +194,10 @@ class TransactionCoordinator:
             return machine.add(transactional_id, producer, wanted, version, now_ms)
 
         try:
-            code: ErrorCode = await self.ask(transactional_id, operation)
+            await self.ask(transactional_id, operation)
         except KafkaError as error:
             return error.code
-        return code
+        return ErrorCode.NONE
 
     async def verify(
         self, transactional_id: str, producer: Producer, places: Iterable[Place]

@@ -150,7 +150,7 @@ class TransactionMachine:
         if transaction.state in PREPARED:
             raise KafkaError(ErrorCode.CONCURRENT_TRANSACTIONS)
         if transaction.state is State.ONGOING:
-            return self._fence(transaction, now_ms, KafkaError(ErrorCode.CONCURRENT_TRANSACTIONS))
+            return self._fence(transaction, now_ms, ErrorCode.CONCURRENT_TRANSACTIONS)
         is_current = expected is None or expected.epoch == transaction.epoch
         is_rotated = transaction.epoch == NO_EPOCH or (transaction.is_exhausted and is_current)
         if is_rotated and new_id is None:
@@ -207,7 +207,7 @@ class TransactionMachine:
         is_open = transaction.state is State.ONGOING
         wanted = {**transaction.partitions, **dict.fromkeys(places)}
         if is_open and len(wanted) == len(transaction.partitions):
-            return Outcome(response=ErrorCode.NONE)
+            return Outcome(response=True)
         value = transaction.value(
             partitions=wanted,
             transaction_status=State.ONGOING,
@@ -217,7 +217,7 @@ class TransactionMachine:
         )
         record = TransactionRecord(transactional_id, value, transaction.last_epoch)
         self._check_size(record, len(wanted))
-        return Outcome([record], ErrorCode.NONE)
+        return Outcome([record], True)
 
     def _check_size(self, record: TransactionRecord, count: int) -> None:
         if count <= SMALL_COUNT:

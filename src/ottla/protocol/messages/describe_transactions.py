@@ -1,4 +1,7 @@
-"""DescribeTransactions (key 65): how transactional ids stand."""
+"""DescribeTransactions (key 65): how transactional ids stand.
+
+For tools that look for what hangs: state, producer, and the partitions of an open transaction.
+"""
 
 from ottla.protocol.api_key import ApiKey
 from ottla.protocol.message import Request, Response, Struct, field
