@@ -242,7 +242,7 @@ def test_who_may_join() -> None:
             assert await code_of(refused, place) == ErrorCode.INCONSISTENT_GROUP_PROTOCOL
         asked = await place.answer(place.join(protocols=range_of("a")))
         assert asked.error_code == ErrorCode.MEMBER_ID_REQUIRED
-        joined, share = await again(place, asked.member_id, {})
+        _, share = await again(place, asked.member_id, {})
         assert share == {}
         await settle(new)
         _, share = await again(place, asked.member_id, {})

@@ -2,8 +2,8 @@
 
 Behaviour. The coordinator assigns, by its assignors; the answer names the member's epoch, and what
 it may read if that is news. A classic group of consumers becomes a consumer group with the first
-member that joins in this way. Without `consumer` in `group.coordinator.rebalance.protocols`,
-UNSUPPORTED_VERSION.
+member that joins in this way. Without `consumer` in `group.coordinator.rebalance.protocols`, or
+with the cluster at group.version 0, UNSUPPORTED_VERSION.
 Versions. 1 subscribes by regular expressions too, and its members make their own ids (KIP-1082).
 """
 
@@ -15,6 +15,7 @@ from ottla.broker.group_errors import coordinator_error
 from ottla.coordinator.group.consumer_membership import refused_heartbeat
 from ottla.coordinator.group.membership import Sender
 from ottla.coordinator.pending import Pending
+from ottla.metadata.features import GROUP, level_of
 from ottla.protocol.messages.consumer_group_heartbeat import (
     ConsumerGroupHeartbeatRequest,
     ConsumerGroupHeartbeatResponse,
@@ -27,7 +28,8 @@ def consumer_group_heartbeat(
     context: RequestContext, request: ConsumerGroupHeartbeatRequest
 ) -> Any:
     services, version = context.services, context.api_version
-    if CONSUMER not in services.settings.group_coordinator_rebalance_protocols:
+    is_allowed = CONSUMER in services.settings.group_coordinator_rebalance_protocols
+    if not (is_allowed and level_of(GROUP, services.cluster.image.features)):
         return refused_heartbeat(
             ErrorCode.UNSUPPORTED_VERSION, "The consumer group protocol is not enabled."
         )
