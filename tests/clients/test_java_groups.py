@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -20,12 +20,18 @@ DUMP = "org.apache.kafka.tools.DumpLogSegments"
 CLASSIC = {"group.protocol": "classic", "auto.offset.reset": "earliest"}
 
 
-def consume(java: Callable[..., str], topic: str, group: str, count: int) -> list[str]:
+def consume(
+    java: Callable[..., str],
+    topic: str,
+    group: str,
+    count: int,
+    extra: Mapping[str, str] | None = None,
+) -> list[str]:
     output = java(
         CONSUMER,
         *("--topic", topic, "--group", group, "--max-messages", str(count)),
         *("--timeout-ms", str(WAIT_S * 500)),
-        *properties("--command-property", CLASSIC),
+        *properties("--command-property", {**CLASSIC, **(extra or {})}),
     )
     return sorted(output.splitlines())
 
@@ -89,3 +95,45 @@ def dump(data: Path) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_a_consumer_group_of_java(
+    java: Callable[..., str], bootstrap: str, make_topic: Callable[..., str], data: Path
+) -> None:
+    """The new protocol (KIP-848), and the same group with the old one after that."""
+    topic = make_topic(2)
+    for partition in (0, 1):
+        sent = [Sent(None, b"%d-%d" % (partition, n)) for n in range(10)]
+        PEERS["confluent"].produce(bootstrap, topic, sent, partition=partition)
+    everything = sorted(f"{partition}-{n}" for partition in (0, 1) for n in range(10))
+    group = f"new-{topic}"
+    new = {"group.protocol": "consumer"}
+    assert consume(java, topic, group, 20, new) == everything
+
+    listed = java(GROUPS, "--list", "--state", "--type")
+    assert re.search(rf"^{group}\s+Consumer\s+Empty", listed, re.MULTILINE)
+    described = rows(java(GROUPS, "--describe", "--group", group), group)
+    offsets = {each: (row["CURRENT-OFFSET"], row["LAG"]) for each, row in described.items()}
+    assert offsets == {(topic, "0"): ("10", "0"), (topic, "1"): ("10", "0")}
+    state = java(GROUPS, "--describe", "--group", group, "--state", "--verbose")
+    assert "uniform" in state
+
+    PEERS["confluent"].produce(bootstrap, topic, [Sent(None, b"new")], partition=1)
+    pattern = java(
+        CONSUMER,
+        *("--include", topic, "--group", group, "--max-messages", "1"),
+        *("--timeout-ms", str(WAIT_S * 500)),
+        *properties("--command-property", {**CLASSIC, **new}),
+    )
+    assert pattern.splitlines() == ["new"]
+
+    dumped = dump(data)
+    for kind in (3, 5, 6, 7, 8):
+        assert f'{{"type":"{kind}","data":{{"groupId":"{group}"' in dumped
+    assert '"assignmentEpochs":[' in dumped
+
+    PEERS["confluent"].produce(bootstrap, topic, [Sent(None, b"old")], partition=0)
+    assert consume(java, topic, group, 1) == ["old"]
+    listed = java(GROUPS, "--list", "--type")
+    assert re.search(rf"^{group}\s+Classic", listed, re.MULTILINE)
+    assert "was successful" in java(GROUPS, "--delete", "--group", group)
