@@ -162,3 +162,10 @@ async def started(make):
 def test_nothing_is_lost_or_twice_or_out_of_order(seed):
     run = Run(seed)
     run.sim.run(run.play())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(20, 220))
+def test_the_same_with_many_seeds(seed):
+    run = Run(seed)
+    run.sim.run(run.play())

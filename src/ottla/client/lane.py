@@ -51,7 +51,7 @@ NOT_APPENDED: Final = REFUSED_SEQUENCE | {
     ErrorCode.CORRUPT_MESSAGE,
     ErrorCode.THROTTLING_QUOTA_EXCEEDED,
 }
-"""Retriable, and said before anything was appended. All others may be said after."""
+"""Retriable, and said before anything was appended. Other retriable ones may be said after."""
 
 
 class Lane:
@@ -185,7 +185,9 @@ class Lane:
             self.acknowledged(batch, -1)
             return
         self.in_flight.remove(batch)
-        if code not in NOT_APPENDED and code in RETRIABLE:
+        if code is ErrorCode.UNKNOWN_SERVER_ERROR or (
+            code in RETRIABLE and code not in NOT_APPENDED
+        ):
             batch.is_uncertain = True
         if self._is_idempotent and code in REFUSED_SEQUENCE:
             waiting = [*self.in_flight, *self.retry]
