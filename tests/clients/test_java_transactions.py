@@ -1,0 +1,85 @@
+"""Kafka's own transactional producer and tools, in Java: the second protocol (KIP-890)."""
+
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import confluent_kafka as rd
+import pytest
+
+import ottla
+from tests.clients.peers import MARKS
+from tests.clients.test_java import JVM, PRODUCER_PERF, WAIT_S
+from tests.clients.test_transactions import committed
+from tests.tools.kafka_jars import require_classpath
+
+pytestmark = [*MARKS, pytest.mark.java, pytest.mark.timeout(900)]
+
+TOOL = "org.apache.kafka.tools.TransactionsCommand"
+DUMP = "org.apache.kafka.tools.DumpLogSegments"
+COUNT = 1_000
+
+
+@pytest.fixture
+def run() -> Callable[..., str]:
+    classpath = require_classpath()
+
+    def java(main_class: str, *arguments: str) -> str:
+        logging = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+        command = ["java", *JVM, logging, "-cp", classpath, main_class, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return java
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[ottla.Broker]:
+    with ottla.Broker(tmp_path) as broker:
+        yield broker
+
+
+def dumped(run: Callable[..., str], files: list[Path], *options: str) -> str:
+    names = ",".join(str(each) for each in files if each.stat().st_size)
+    output = run(DUMP, "--files", names, *options)
+    for complaint in ("Found timestamp", "Mismatches", "Non-consecutive", "isvalid: false"):
+        assert complaint not in output
+    return output
+
+
+def test_java_transactions_and_what_tools_read_of_them(
+    run: Callable[..., str], broker: ottla.Broker, tmp_path: Path
+) -> None:
+    bootstrap = broker.bootstrap_servers
+    at = ("--bootstrap-server", bootstrap)
+    run(
+        PRODUCER_PERF,
+        *at,
+        *("--topic", "a", "--num-records", str(COUNT), "--record-size", "20"),
+        *("--throughput", "-1", "--transaction-duration-ms", "20", "--transactional-id", "perf"),
+        *("--command-property", "acks=all"),
+    )
+    assert len(committed(bootstrap, "a", COUNT)) == COUNT
+    assert re.search(r"perf\s+1\s+\d+\s+CompleteCommit", run(TOOL, *at, "list"))
+    described = run(TOOL, *at, "describe", "--transactional-id", "perf")
+    (epoch,) = re.findall(r"perf\s+\d+\s+(\d+)\s+CompleteCommit", described)
+    assert int(epoch) >= 1, "each end has bumped it"
+    producer = rd.Producer({"bootstrap.servers": bootstrap, "transactional.id": "odd"})
+    producer.init_transactions(WAIT_S)
+    producer.begin_transaction()
+    producer.produce("a", b"aborted")
+    producer.flush(WAIT_S)
+    producers = run(TOOL, *at, "describe-producers", "--topic", "a", "--partition", "0")
+    (start,) = re.findall(r"(\d+)\s*\n", producers + "\n")  # others have None in that column
+    run(TOOL, *at, "abort", "--topic", "a", "--partition", "0", "--start-offset", start)
+    assert len(committed(bootstrap, "a", COUNT)) == COUNT
+    logs = sorted((tmp_path / "a-0").glob("*.log"))
+    output = dumped(run, [*logs, *(tmp_path / "a-0").glob("*.txnindex")])
+    assert "endTxnMarker: ABORT" in dumped(run, logs, "--print-data-log")
+    assert f"firstOffset: {start}" in output
+    states = sorted(tmp_path.glob("__transaction_state-*/*.log"))
+    output = dumped(run, states, "--transaction-log-decoder")
+    assert '"transactionalId":"perf"' in output
+    assert '"clientTransactionVersion":2' in output
