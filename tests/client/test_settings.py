@@ -1,8 +1,13 @@
 """What all clients are configured with: addresses, and contradictions told at once."""
 
+from typing import get_type_hints
+
 import pytest
 
+from ottla.client.consumer_settings import ConsumerSettings
 from ottla.client.errors import ConfigError
+from ottla.client.options import ClientOptions, ConsumerOptions, ProducerOptions
+from ottla.client.producer_settings import ProducerSettings
 from ottla.client.settings import ClientSettings
 
 
@@ -34,3 +39,15 @@ def test_addresses(given, found):
 def test_what_cannot_be_is_told(options, told):
     with pytest.raises(ConfigError, match=told):
         ClientSettings(**options)
+
+
+@pytest.mark.parametrize(
+    "options, settings",
+    [
+        (ClientOptions, ClientSettings),
+        (ProducerOptions, ProducerSettings),
+        (ConsumerOptions, ConsumerSettings),
+    ],
+)
+def test_the_keywords_are_those_of_the_settings(options, settings):
+    assert get_type_hints(options) == get_type_hints(settings)

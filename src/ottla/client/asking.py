@@ -5,7 +5,7 @@ with back-off, until `request_timeout_ms` is over. `admin` says what is asked.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import TopicPartition
@@ -13,6 +13,7 @@ from ottla.base.world import World
 from ottla.client import offsets
 from ottla.client.cluster import Cluster, KeyType
 from ottla.client.errors import ClientClosedError, ClientError, code_of
+from ottla.client.options import ClientOptions
 from ottla.client.rows import Resource
 from ottla.client.settings import ClientSettings
 from ottla.protocol.api_key import ApiKey
@@ -28,7 +29,7 @@ T = TypeVar("T")
 
 
 class Asking:
-    def __init__(self, *, world: World | None = None, **options: Any) -> None:
+    def __init__(self, *, world: World | None = None, **options: Unpack[ClientOptions]) -> None:
         self.settings = ClientSettings(**options)
         self._world = world
         self._is_open = False

@@ -12,7 +12,7 @@ Where to begin: the offset that was sought, else what the group has committed, e
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from ottla.base.errors import KafkaError
 from ottla.base.ids import PartitionIndex, TopicPartition
@@ -30,6 +30,7 @@ from ottla.client.offsets import (
     committed,
     list_offsets,
 )
+from ottla.client.options import ConsumerOptions
 from ottla.client.records import Columns, ConsumerRecord
 
 _log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class Consumer:
             print(record.offset, record.value)
     """
 
-    def __init__(self, *, world: World | None = None, **options: Any) -> None:
+    def __init__(self, *, world: World | None = None, **options: Unpack[ConsumerOptions]) -> None:
         """ConfigError where options contradict each other; TypeError for an unknown one."""
         self.settings = ConsumerSettings(**options)
         self._world = world

@@ -13,7 +13,7 @@ record; cancelling who awaits a delivery takes nothing back.
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Self, TypeGuard
+from typing import Any, Final, Self, TypeGuard, Unpack
 
 from ottla.base.world import World
 from ottla.client.accumulator import Accumulator
@@ -27,6 +27,7 @@ from ottla.client.errors import (
     RecordTooLargeError,
 )
 from ottla.client.lane import Lane
+from ottla.client.options import ProducerOptions
 from ottla.client.partitioners import Choice, Default
 from ottla.client.producer_settings import ProducerSettings
 from ottla.client.sender import Sender
@@ -55,7 +56,7 @@ class Producer:
         print(await delivery)
     """
 
-    def __init__(self, *, world: World | None = None, **options: Any) -> None:
+    def __init__(self, *, world: World | None = None, **options: Unpack[ProducerOptions]) -> None:
         """ConfigError where options contradict each other; TypeError for an unknown one."""
         self.settings = ProducerSettings(**options)
         self._world = world

@@ -14,10 +14,11 @@ import functools
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack
 
 from ottla.client.delivery import Deliveries, Delivery, RecordMetadata, Run
 from ottla.client.errors import ClientClosedError
+from ottla.client.options import ClientOptions, ConsumerOptions, ProducerOptions
 from ottla.client.records import Columns, ConsumerRecord
 from ottla.embed.clients import Admin, Consumer, Producer
 
@@ -163,7 +164,7 @@ class SyncProducer(_Blocking[Producer]):
         print(producer.send("greetings", b"hello").result().offset)
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[ProducerOptions]) -> None:
         super().__init__(Producer(**options))
 
     def send(self, topic: str, value: bytes | None = None, **options: Any) -> SyncDelivery:
@@ -193,7 +194,7 @@ class SyncConsumer(_Blocking[Consumer]):
             print(record.offset, record.value)
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[ConsumerOptions]) -> None:
         super().__init__(Consumer(**options))
 
     def __iter__(self) -> Iterator[ConsumerRecord]:
@@ -230,7 +231,7 @@ class SyncConsumer(_Blocking[Consumer]):
 class SyncAdmin(_Blocking[Admin]):
     """`ottla.Admin` without await."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[ClientOptions]) -> None:
         super().__init__(Admin(**options))
 
     create_topics = waits(Admin.create_topics)
