@@ -53,4 +53,4 @@ def target_records(
 
 def topic_ids(image: ClusterImage, names: frozenset[str]) -> frozenset[Uuid]:
     """Of those that are there."""
-    return frozenset(image.topics[name].id for name in names if name in image.topics)
+    return frozenset(image.topics[name].id for name in sorted(names) if name in image.topics)
