@@ -66,10 +66,10 @@ ENDPOINTS: Final[dict[int, Endpoint]] = {
     ApiKey.UPDATE_FEATURES: Endpoint("update_features"),
     ApiKey.DESCRIBE_CLUSTER: Endpoint("describe_cluster"),
     ApiKey.DESCRIBE_PRODUCERS: Endpoint("describe_producers"),
-    ApiKey.CONSUMER_GROUP_HEARTBEAT: Endpoint("consumer_group_heartbeat"),
-    ApiKey.CONSUMER_GROUP_DESCRIBE: Endpoint("consumer_group_describe"),
     ApiKey.DESCRIBE_TRANSACTIONS: Endpoint("describe_transactions"),
     ApiKey.LIST_TRANSACTIONS: Endpoint("list_transactions"),
+    ApiKey.CONSUMER_GROUP_HEARTBEAT: Endpoint("consumer_group_heartbeat"),
+    ApiKey.CONSUMER_GROUP_DESCRIBE: Endpoint("consumer_group_describe"),
     ApiKey.LIST_CONFIG_RESOURCES: Endpoint("list_config_resources"),
     ApiKey.DESCRIBE_TOPIC_PARTITIONS: Endpoint("describe_topic_partitions"),
 }
