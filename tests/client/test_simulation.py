@@ -91,14 +91,16 @@ class Run:
         consumer = await started(lambda: Consumer(world=world, **options))
         consumer.assign([("t", index) for index in range(PARTITIONS)])
         found = []
-        while True:
+        for _ in range(10_000):
             records = await consumer.poll(500)
             found += records
-            if not records and stop():
+            if records or not stop():
+                continue
+            ends = await consumer.end_offsets()
+            if {key: await consumer.position(key) for key in ends} == ends:
                 break
-        ends = await consumer.end_offsets()
-        positions = {key: await consumer.position(key) for key in consumer.assignment()}
-        assert positions == ends, "it stopped before the end"
+        else:
+            raise AssertionError("it never came to the end")
         await consumer.close()
         return found
 
