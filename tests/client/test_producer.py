@@ -310,6 +310,7 @@ def test_a_broker_that_goes_and_comes_back(start_broker, tmp_path):
         ),
         ({"compression_type": "brotli"}, "not one of none, gzip"),
         ({"delivery_timeout_ms": 1_000}, "linger_ms \\+ request_timeout_ms"),
+        ({"compression_type": "gzip", "compression_gzip_level": 99}, "from -1 to 9"),
         ({"buffer_memory": 0}, "buffer_memory is 0"),
         ({"linger_ms": -1}, "linger_ms is -1"),
     ],
@@ -317,6 +318,16 @@ def test_a_broker_that_goes_and_comes_back(start_broker, tmp_path):
 def test_options_that_contradict_each_other(options, told):
     with pytest.raises(ConfigError, match=told):
         ottla.Producer(**options)
+
+
+def test_a_bug_of_ours_leaves_nobody_waiting(broker, monkeypatch):
+    async def script(producer):
+        await producer.send_and_wait("t", b"x")
+        monkeypatch.setattr(producer._sender, "_serve", lambda *_: 1 / 0)
+        with pytest.raises(DeliveryError, match="ZeroDivisionError"):
+            await producer.send_and_wait("t", b"x")
+
+    producing(broker, script)
 
 
 def test_an_unknown_option_is_told():

@@ -13,6 +13,7 @@ from ottla.records.compression import CODEC_NUMBERS
 PartitionerCall = Callable[[Choice, bytes | None, bytes | None], int]
 Acks = Literal["all", -1, 0, 1]
 ALL: Final = -1
+LEVELS: Final = {"gzip": (-1, 9), "lz4": (1, 17), "zstd": (-131_072, 22)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,13 @@ class ProducerSettings(ClientSettings):
             ("max_in_flight_requests_per_connection", 1),
         ):
             at_least(name, getattr(self, name), least)
+        lowest, highest = LEVELS.get(self.compression_type, (0, 0))
+        level = self.codec_level
+        if level is not None and not lowest <= level <= highest:
+            raise ConfigError(
+                f"compression_{self.compression_type}_level is {level}, "
+                f"and must be from {lowest} to {highest}"
+            )
         if self.linger_ms < 0:
             raise ConfigError(f"linger_ms is {self.linger_ms}, and must be at least 0")
         if self.delivery_timeout_ms < self.linger_ms + self.request_timeout_ms:

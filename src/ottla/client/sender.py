@@ -126,6 +126,14 @@ class Sender:
         self._is_due = False
         if self._is_closed:
             return
+        try:
+            self._take_turn()
+        except Exception as error:
+            # A bug of ours. Nobody may wait for ever for deliveries that nobody sends.
+            _log.exception("the sender failed")
+            self._fail_lanes(f"the sender failed: {error!r}", None)
+
+    def _take_turn(self) -> None:
         now = self._world.clock.monotonic()
         next_at = now + 3_600.0
         by_leader: dict[int, list[Lane]] = {}
@@ -331,6 +339,6 @@ class Sender:
         raise_for(response.error_code)
         self._producer = response.producer_id, response.producer_epoch
 
-    def _fail_lanes(self, cause: str, code: ErrorCode) -> None:
+    def _fail_lanes(self, cause: str, code: ErrorCode | None) -> None:
         for lane in list(self._lanes):
             lane.fail_all(cause, code)
