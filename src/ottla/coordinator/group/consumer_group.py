@@ -15,10 +15,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from ottla.base.errors import ErrorCode, KafkaError
-from ottla.base.ids import Uuid
+from ottla.base.ids import NodeId, Uuid
 from ottla.coordinator.group.consumer_member import ConsumerMember
 from ottla.coordinator.group.consumer_records import (
     ConsumerGroupKey,
@@ -38,7 +39,7 @@ from ottla.coordinator.group.consumer_records import (
     target_gone,
 )
 from ottla.coordinator.group.member import Budget
-from ottla.metadata.image import ClusterImage
+from ottla.metadata.image import BrokerImage, ClusterImage, TopicImage
 
 
 class ConsumerGroupState(Enum):
@@ -159,11 +160,12 @@ class ConsumerGroup:
         """What its members, or these, read."""
         chosen = self.members if members is None else members
         names: set[str] = set()
-        for member in chosen.values():
-            names.update(member.topics)
-        for regex in dict.fromkeys(member.regex for member in chosen.values()):
-            if regex in self.expressions:
-                names |= self.expressions[regex].topics
+        for topics in dict.fromkeys(member.topics for member in chosen.values()):
+            names.update(topics)
+        if self.expressions:
+            for regex in dict.fromkeys(member.regex for member in chosen.values()):
+                if regex in self.expressions:
+                    names |= self.expressions[regex].topics
         return names
 
     def is_subscribed_to(self, topic: str) -> bool:
@@ -316,16 +318,41 @@ def metadata_hash(names: Iterable[str], image: ClusterImage) -> int:
     """A number that changes when one of these topics comes, goes, grows, or moves to other racks;
     0 where none of them is there."""
     digest = hashlib.blake2b(digest_size=8)
-    count = 0
+    is_empty = True
     for name in sorted(names):
         topic = image.topics.get(name)
-        if topic is None:
-            continue
-        count += 1
-        digest.update(topic.id)
-        digest.update(f"{name}:{len(topic.partitions)}".encode())
-        for partition in topic.partitions:
-            brokers = (image.brokers.get(node) for node in partition.replicas)
-            racks = dict.fromkeys(each.rack for each in brokers if each is not None and each.rack)
-            digest.update(repr(sorted(racks)).encode())
-    return int.from_bytes(digest.digest(), "big", signed=True) if count else 0
+        if topic is not None:
+            is_empty = False
+            digest.update(_topic_digest(_Same(topic, image.brokers)))
+    return 0 if is_empty else int.from_bytes(digest.digest(), "big", signed=True)
+
+
+class _Same:
+    """A topic on the brokers of an image: the same one only if it is the same object."""
+
+    __slots__ = ("brokers", "topic")
+
+    def __init__(self, topic: TopicImage, brokers: Mapping[NodeId, BrokerImage]) -> None:
+        self.topic = topic
+        self.brokers = brokers
+
+    def __hash__(self) -> int:
+        return hash(self.topic.id)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Same):
+            return NotImplemented
+        return self.topic is other.topic and self.brokers is other.brokers
+
+
+@lru_cache(maxsize=4_096)
+def _topic_digest(same: _Same) -> bytes:
+    """Remembered: a group of thousands joins member by member, and its topics stay as they are."""
+    topic, brokers = same.topic, same.brokers
+    digest = hashlib.blake2b(topic.id, digest_size=16)
+    digest.update(f"{topic.name}:{len(topic.partitions)}".encode())
+    for partition in topic.partitions:
+        found = (brokers.get(node) for node in partition.replicas)
+        racks = dict.fromkeys(each.rack for each in found if each is not None and each.rack)
+        digest.update(repr(sorted(racks)).encode())
+    return digest.digest()
