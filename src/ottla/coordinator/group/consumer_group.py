@@ -337,7 +337,7 @@ class _Same:
         self.brokers = brokers
 
     def __hash__(self) -> int:
-        return hash(self.topic.id)
+        return int.from_bytes(self.topic.id[:8], "big")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, _Same):
