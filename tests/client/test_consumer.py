@@ -330,6 +330,16 @@ def test_a_broker_that_goes_and_comes_back(start_broker, tmp_path):
     consuming(broker, script)
 
 
+def test_a_bug_of_ours_leaves_nobody_waiting(two, monkeypatch):
+    async def script(consumer):
+        monkeypatch.setattr(consumer._fetcher, "_fetch", lambda *_: 1 / 0)
+        consumer.assign([T0])
+        with pytest.raises(ZeroDivisionError):
+            await consumer.poll(30_000)
+
+    consuming(two, script)
+
+
 def test_a_cancelled_poll_leaves_the_consumer_usable(two):
     async def script(consumer):
         consumer.assign([T0])

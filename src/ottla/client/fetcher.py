@@ -83,6 +83,16 @@ class Fetcher:
         self._is_due = False
         if self._is_closed:
             return
+        try:
+            self._take_turn()
+        except Exception as error:
+            # A bug of ours: the next read raises it, rather than wait for ever.
+            _log.exception("the fetcher failed")
+            for state in self._states.values():
+                state.error = error
+            self._told()
+
+    def _take_turn(self) -> None:
         now = self._world.clock.monotonic()
         next_at = now + 3_600.0
         by_node: dict[int, dict[TopicPartition, Wanted]] = {}
