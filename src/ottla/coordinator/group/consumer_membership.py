@@ -72,6 +72,8 @@ class ConsumerMembership:
         self._image = image
         self._settings = settings
         self.advance = Advance(groups, host, image, settings, self.fence)
+        self.rejoining: dict[tuple[str, str], None] = {}
+        """Members of the classic protocol that were told to join again, by group and id."""
 
     # -- the request
 
@@ -91,7 +93,7 @@ class ConsumerMembership:
         is_joining = request.member_epoch == 0
         step = self._open(request.group_id, now_ms, may_make=is_joining)
         group, owned = step.group, request.topic_partitions
-        member_id = request.member_id or self._uuid()
+        member_id = request.member_id or random_member_id(self._rng)
         if member_id not in group.members:
             self._check_room(group, request)
         if request.instance_id is None:
@@ -148,9 +150,6 @@ class ConsumerMembership:
         if not self._groups.budget.has_room(size):
             raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
 
-    def _uuid(self) -> str:
-        return records_id(self._rng)
-
     def settings_of(self, group_id: str) -> ConsumerGroupSettings:
         configs = self._image().group_configs.get(group_id)
         return consumer_group_settings(configs, self._settings())
@@ -182,6 +181,7 @@ class ConsumerMembership:
     ) -> list[GroupLogRecord]:
         """The records that put members out, and what follows for the group."""
         for member_id in member_ids:
+            self.rejoining.pop((group.id, member_id), None)
             for name in ("session", "rebalance", "rejoin", "consumer sync"):
                 self._host.cancel((name, group.id, member_id))
         if self._migration.may_downgrade(group, member_ids):
@@ -390,7 +390,7 @@ def _assignment(member: ConsumerMember) -> Assignment:
     )
 
 
-def records_id(rng: Rng) -> str:
+def random_member_id(rng: Rng) -> str:
     """A new member id: a random UUID, as in Java's text, or Kafka's of it."""
     text = rng.randbytes(16).hex()
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))

@@ -28,7 +28,7 @@ from ottla.coordinator.group.consumer_membership import (
     check_group_size,
     find_dynamic,
     find_static,
-    records_id,
+    random_member_id,
 )
 from ottla.coordinator.group.consumer_migration import (
     Migration,
@@ -79,8 +79,6 @@ class MixedMembership:
         self._rng = rng
         self._image = image
         self._settings = settings
-        self._rejoining: dict[tuple[str, str], None] = {}
-        """Members that were told to join again, by group and id."""
 
     # -- JoinGroup
 
@@ -108,7 +106,7 @@ class MixedMembership:
     ) -> Outcome:
         protocols = tuple(Protocol(each.name, each.metadata) for each in request.protocols)
         is_unknown = not request.member_id
-        member_id = request.member_id or records_id(self._rng)
+        member_id = request.member_id or random_member_id(self._rng)
         if member_id not in group.members:
             check_group_size(group, self._settings())
             if not self._groups.budget.has_room(size_of(protocols)):
@@ -167,7 +165,7 @@ class MixedMembership:
             step.records += self._migration.downgrade(step.group, [replaced], member, step.now_ms)
 
     def _joined(self, group_id: str, member: ConsumerMember, timeout_ms: int) -> None:
-        self._rejoining.pop((group_id, member.id), None)
+        self._membership.rejoining.pop((group_id, member.id), None)
         self._host.cancel(("rejoin", group_id, member.id))
         self._membership.expect(group_id, member)
         late = partial(self._expire, group_id, member.id)
@@ -213,13 +211,13 @@ class MixedMembership:
     def _expect_rejoin(self, group: ConsumerGroup, member: ConsumerMember) -> None:
         """Counted from when it was first told."""
         key = group.id, member.id
-        if key not in self._rejoining:
-            self._rejoining[key] = None
+        if key not in self._membership.rejoining:
+            self._membership.rejoining[key] = None
             late = partial(self._expire, group.id, member.id)
             self._host.schedule(("rejoin", *key), max(member.rebalance_timeout_ms, 0), late)
 
     def _expire(self, group_id: str, member_id: str, _: object, now_ms: int) -> Outcome:
-        self._rejoining.pop((group_id, member_id), None)
+        self._membership.rejoining.pop((group_id, member_id), None)
         group = self._groups.find_consumer(group_id)
         if group is None or member_id not in group.members:
             return Outcome()
@@ -250,7 +248,6 @@ class MixedMembership:
             if member.id in leaving:
                 raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID)
             leaving[member.id] = None
-            self._rejoining.pop((group.id, member.id), None)
             row.member_id = member.id
         except KafkaError as error:
             row.error_code = error.code
