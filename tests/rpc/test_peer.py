@@ -41,7 +41,7 @@ def test_all_who_ask_share_an_attempt_and_a_cancelled_one_spoils_nothing(stage):
         channels = await asyncio.gather(*tasks[1:])
         assert all(each is channels[0] for each in channels) and len(stage.accepted) == 1
         await node.ask(MetadataRequest(topics=[]), MetadataResponse)
-        await node.close()
+        node.close()
         with pytest.raises(ChannelClosedError):
             await node.connected()
 
@@ -81,7 +81,7 @@ def test_closing_while_it_connects(stage):
         stage.sim.wires.clog("client", "broker")
         waiting = asyncio.ensure_future(node.connected())
         await asyncio.sleep(0.1)
-        await node.close()
+        node.close()
         with pytest.raises(ChannelClosedError):
             await waiting
 
