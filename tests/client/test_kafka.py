@@ -23,8 +23,11 @@ async def everything(bootstrap):
         (made,) = await admin.create_topics(NewTopic("t", num_partitions=2))
         assert made.num_partitions == 2
         await admin.alter_configs(Resource.TOPIC, "t", {"retention.ms": "7777777"})
-        configs = await admin.describe_configs(Resource.TOPIC, "t")
-        assert configs["retention.ms"].value == "7777777"
+        while True:  # Kafka answers before its brokers know
+            configs = await admin.describe_configs(Resource.TOPIC, "t")
+            if configs["retention.ms"].value == "7777777":
+                break
+            await asyncio.sleep(0.05)
         for codec in CODECS:
             await produce(bootstrap, codec)
         assert await consume(bootstrap) == list(range(1_000)) * len(CODECS)

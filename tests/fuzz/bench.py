@@ -330,23 +330,33 @@ async def running_node(
         close_world(world)
 
 
-def shrink_limits() -> None:
+@asynccontextmanager
+async def _shrunk_limits() -> AsyncIterator[None]:
     """One request may make so many partitions that the rest of a round is spent on them."""
-    for module in (controller, create_topics, create_partitions):
-        module.PARTITIONS_PER_REQUEST = PARTITIONS_PER_REQUEST  # type: ignore[attr-defined]
+    modules = (controller, create_topics, create_partitions)
+    before = [module.PARTITIONS_PER_REQUEST for module in modules]  # type: ignore[attr-defined]
+    try:
+        for module in modules:
+            module.PARTITIONS_PER_REQUEST = PARTITIONS_PER_REQUEST  # type: ignore[attr-defined]
+        yield
+    finally:
+        for module, count in zip(modules, before, strict=True):
+            module.PARTITIONS_PER_REQUEST = count  # type: ignore[attr-defined]
 
 
 @asynccontextmanager
 async def fuzz_bench(directory: Path, seed: int = 1) -> AsyncIterator[Bench]:
     """A bench over a node of its own."""
-    shrink_limits()
     lines = Lines()
     logger = logging.getLogger("ottla")
     propagate, logger.propagate = logger.propagate, False
     logger.addHandler(lines)
     failures: list[BaseException] = []
     try:
-        async with running_node(directory, seed=seed, on_failure=failures.append) as node:
+        async with (
+            _shrunk_limits(),
+            running_node(directory, seed=seed, on_failure=failures.append) as node,
+        ):
             bench = Bench(node, asyncio.get_running_loop(), lines)
             yield bench
             await bench.finish()
