@@ -1,7 +1,7 @@
 """The broker's options of groups, offsets and transactions.
 
-Those of share groups are read and described, so that a Kafka configuration starts; the coordinator
-that heeds them is yet to come.
+Those of share groups are read and described, so that a Kafka configuration starts; there are no
+share groups yet.
 """
 
 from dataclasses import dataclass

@@ -25,7 +25,7 @@ _PURGATORY: Final = "parked requests are purged as they complete"
 _METRICS: Final = "metrics of the JVM"
 _ZOOKEEPER: Final = "there is no ZooKeeper, nor the message formats of its time"
 _REPLICATION: Final = "replication is yet to come"
-_GROUPS: Final = "groups and transactions are yet to come"
+_GROUPS: Final = "share groups and groups of Kafka Streams are yet to come"
 _TRANSACTIONS: Final = "first writes are always verified; two-phase commit is not offered"
 _TIERED: Final = "tiered storage is yet to come"
 _CLIENT: Final = "belongs to connections that Kafka's broker opens"
@@ -49,7 +49,7 @@ NO_EFFECT: Final[Mapping[str, str]] = {
     "group.share.": _GROUPS,
     "group.streams.": _GROUPS,
     "share.coordinator.": _GROUPS,
-    "offsets.": _GROUPS,
+    "offsets.": "it tunes what the log of groups does not have here",
     "transaction.": _TRANSACTIONS,
     "add.partitions.to.txn.": _TRANSACTIONS,
     "delete.records.purgatory.purge.interval.requests": _PURGATORY,
@@ -65,9 +65,9 @@ NO_EFFECT: Final[Mapping[str, str]] = {
     "follower.": _REPLICATION,
     "replica.": _REPLICATION,
     "replication.": _REPLICATION,
-    "alter.log.dirs.": _REPLICATION,
-    "cordoned.log.dirs": _REPLICATION,
-    "log.dir.failure.timeout.ms": _REPLICATION,
+    "alter.log.dirs.": "moves between log directories are not throttled",
+    "cordoned.log.dirs": "no log directory can be cordoned",
+    "log.dir.failure.timeout.ms": "there is no controller that would be told",
     "inter.broker.listener.name": _REPLICATION,
     "remote.": _TIERED,
     "max.connection.creation.rate": "the rate of new connections is not bounded",

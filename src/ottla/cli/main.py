@@ -1,6 +1,7 @@
 """The `ottla` command: reads its words, and hands over to one module per subcommand.
 
-Exit codes: 0 done, 1 the broker failed while it ran, 2 it could not start (one line says why).
+Exit codes of serve: 0 done, 1 the broker failed while it ran, 2 it could not start (one line says
+why); those of log stand in `cli/log`.
 argparse, since it is loaded with every start and costs a tenth of what a richer library does.
 """
 

@@ -9,6 +9,6 @@ of `base.world` that are handed in; there is no clock here: the caller says what
     recovery    how a log is opened: what is trusted, what is scanned, what is cut
     reader      from an offset to a piece of a file
     flusher     group commit
-
-Transactions (`transaction_index`) and compaction get modules of their own beside these.
+    compaction  one pass over sealed segments; `cleanable` says of which, `replacement` puts it in
+    verify      a stopped node's directories against themselves; `repair` builds anew what can be
 """
