@@ -359,6 +359,8 @@ class Log:
 
     def _add_segment(self, segment: Segment) -> None:
         segment.log = self
+        if segment.is_open:  # a roll made it before it was ours
+            self.opened(segment)
         self.segments.append(segment)
         self._bases.append(segment.base_offset)
 

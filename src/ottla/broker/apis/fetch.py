@@ -284,7 +284,10 @@ class FetchAttempt(Parked):
         def done(faults: list[CorruptionError | None] | None, error: BaseException | None) -> None:
             if isinstance(error, OSError):
                 replicas.read_failed(str(error.filename), error)
-                self._complete(self.run(final=True) or response)
+                again = self.run(final=True) or response
+                for doubt in self.doubts():
+                    doubt.refuse()
+                self._complete(again)
                 return
             for doubt, fault in zip(doubts, faults or (), strict=False):
                 doubt.settle(fault)
@@ -331,6 +334,10 @@ class Doubt(NamedTuple):
     unread: RangeCheck | None
     generation: int
     """Of the log: another segment may stand under the name of the one that was to be read."""
+
+    def refuse(self) -> None:
+        """It could not be read now, and is not sent unread."""
+        self.data.error_code, self.data.records = ErrorCode.KAFKA_STORAGE_ERROR, b""
 
     def settle(self, fault: CorruptionError | None) -> None:
         """Take note that it is sound, or take it out of the response."""

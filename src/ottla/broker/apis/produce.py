@@ -28,11 +28,19 @@ from ottla.protocol.messages.produce import (
     ProduceResponse,
     TopicProduceResponse,
 )
-from ottla.records.batch import HEADER_BYTES, BatchHeader, read_header
+from ottla.records.batch import HEADER_BYTES, BatchHeader, batch_crc, read_header
 from ottla.replica.partition import OPEN, Partition
 from ottla.replica.purgatory import Deadlines, Parked
 
 ACKS_ALL: Final = -1
+COMING_BACK: Final = (
+    ErrorCode.CONCURRENT_TRANSACTIONS,
+    ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+    ErrorCode.COORDINATOR_NOT_AVAILABLE,
+    ErrorCode.NOT_COORDINATOR,
+)
+"""Refusals after which a producer sends its first batch again: no later one may come before it.
+After any other the producer may be a fenced one, and its epoch is not to be believed."""
 
 
 class Unverified(NamedTuple):
@@ -104,7 +112,6 @@ def _answer(
                 if not acks:
                     partition.end_verification(header.producer_id, token)
                     raise KafkaError(ErrorCode.INVALID_TXN_STATE, "acks=0 waits for nobody")
-                partition.log.producer_state.greet(header)
                 # The frame is gone when this returns.
                 kept = memoryview(bytearray(records))
                 unverified.append(Unverified(partition, header, token, kept, answer))
@@ -163,10 +170,14 @@ async def _verified(
             )
             for each in rows:
                 code = codes[each.partition.topic, each.partition.index]
+                if code in COMING_BACK and _is_sound(each):
+                    each.partition.log.producer_state.greet(each.header)
                 _append_verified(context, each, produce_error(code, version), parked)
     finally:
         for each in unverified:
             each.partition.end_verification(each.header.producer_id, each.token)
+    if parked is not None:
+        parked.settle()
     if parked is None or not parked.waits:
         return response
     future = services.loop.create_future()
@@ -177,6 +188,10 @@ async def _verified(
     finally:
         parked.abandon()
     return answered
+
+
+def _is_sound(each: Unverified) -> bool:
+    return batch_crc(each.records, 0, len(each.records)) == each.header.crc
 
 
 def _append_verified(
@@ -225,6 +240,17 @@ class ParkedProduce(Parked):
             partition.wait_for_offset(end_offset, self)
         self._deadlines.add(self, timeout_ms)
 
+    def settle(self) -> None:
+        """Not parked yet: some may have become safe meanwhile, or never will."""
+        for partition, end_offset, answer in self.waits:
+            if partition.refusal:
+                self._refuse(partition, end_offset, answer)
+        self.waits = [
+            each
+            for each in self.waits
+            if each[0].high_watermark < each[1] and not each[2].error_code
+        ]
+
     def reached(self) -> None:
         self._outstanding -= 1
         if self._outstanding == 0:
@@ -233,7 +259,8 @@ class ParkedProduce(Parked):
     def closed(self) -> None:
         """A partition was closed: it is answered why, and the others are waited for."""
         for partition, end_offset, answer in self.waits:
-            if partition.refusal and not answer.error_code:
+            is_waited_for = partition.high_watermark < end_offset and not answer.error_code
+            if partition.refusal and is_waited_for:
                 self._refuse(partition, end_offset, answer)
                 self._outstanding -= 1
         if self._outstanding == 0:
