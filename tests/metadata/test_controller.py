@@ -9,7 +9,7 @@ from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import Uuid
 from ottla.base.limits import PARTITIONS_PER_REQUEST
 from ottla.metadata.cluster import Metadata
-from ottla.metadata.config_ops import ConfigOp, OpType, ResourceType, replaced
+from ottla.metadata.config_ops import ConfigOp, OpType, ResourceType
 from ottla.metadata.controller import Controller
 from ottla.metadata.store import Delete
 
@@ -251,7 +251,9 @@ def test_alter_configs_of_topics(kind):
         assert configs() == {"cleanup.policy": "delete,compact"}
         await controller.alter_configs(TOPIC, "a", [subtract])
         assert configs() == {"cleanup.policy": "compact"}
-        await controller.alter_configs(TOPIC, "a", replaced({"retention.bytes": "1"}), replace=True)
+        await controller.alter_configs(
+            TOPIC, "a", [ConfigOp("retention.bytes", OpType.SET, "1")], replace=True
+        )
         assert configs() == {"retention.bytes": "1"}
         assert len(metadata.image.topics["a"].partitions) == 2
 

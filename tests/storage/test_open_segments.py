@@ -116,3 +116,14 @@ def test_a_range_of_a_segment_that_left_is_not_taken_from_its_namesake(disk: Mem
 def test_capacity() -> None:
     assert capacity_for(20_000) == 3_333
     assert capacity_for(3) == 1
+
+
+def test_segments_that_rolls_made_are_counted_too(disk: MemoryDisk) -> None:
+    shelf = OpenSegments(3)
+    [log] = logs_on(disk, shelf, 1)
+    for _ in range(40):
+        append(log, batch_of(1))
+        log.roll(0)
+        flush(log)
+    assert len(log.segments) == 41
+    assert sum(segment.is_open for segment in log.segments) <= 4

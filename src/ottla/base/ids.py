@@ -11,22 +11,14 @@ from typing import NamedTuple, NewType
 
 Offset = NewType("Offset", int)
 """Number of a record in its partition, from 0."""
-Position = NewType("Position", int)
-"""Byte position in a segment's .log file."""
-Timestamp = NewType("Timestamp", int)
-"""Milliseconds since the Unix epoch; -1 where there is none."""
 LeaderEpoch = NewType("LeaderEpoch", int)
 PartitionIndex = NewType("PartitionIndex", int)
 NodeId = NewType("NodeId", int)
 ProducerId = NewType("ProducerId", int)
-ProducerEpoch = NewType("ProducerEpoch", int)
 Uuid = NewType("Uuid", bytes)
 """Sixteen bytes: a topic id, a directory id, a cluster id before it is printed."""
 
-NO_OFFSET = Offset(-1)
-NO_TIMESTAMP = Timestamp(-1)
 NO_LEADER_EPOCH = LeaderEpoch(-1)
-NO_PRODUCER_ID = ProducerId(-1)
 ZERO_UUID = Uuid(bytes(16))
 
 

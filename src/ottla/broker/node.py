@@ -232,18 +232,21 @@ class Node:
         metadata.subscribe(transactions.follow)
         metadata.subscribe(self._configured)
         if broker.log_cleaner_enable and broker.log_cleaner_threads:
-            cleaners = Cleaners(
-                world,
-                replicas,
-                settings=lambda: self.services.settings,
-                on_failure=self._on_failure,
-            )
-            cleaners.start()
-            taken.push_async_callback(cleaners.close)
+            self._clean(replicas)
         self._every(broker.log_retention_check_interval_ms, replicas.clean_up)
         self._every(broker.log_flush_offset_checkpoint_interval_ms, replicas.write_checkpoints)
         compile_ahead(HOT)
         await groups.wait_loaded(LOAD_GRACE_S)
+
+    def _clean(self, replicas: ReplicaManager) -> None:
+        cleaners = Cleaners(
+            self.world,
+            replicas,
+            settings=lambda: self.services.settings,
+            on_failure=self._on_failure,
+        )
+        cleaners.start()
+        self._taken.push_async_callback(cleaners.close)
 
     def _identify(self) -> Identity:
         """Who this node is: as its directories say, or the first of a new cluster."""

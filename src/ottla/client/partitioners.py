@@ -23,7 +23,7 @@ it measures queues, and a broker that is slow for a second keeps its share small
 
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
-from typing import Final, Protocol
+from typing import Final
 
 from ottla.base.world import Rng
 from ottla.client.murmur2 import partition_of
@@ -59,10 +59,6 @@ class Choice:
     def draw(self, among: Sequence[int]) -> int:
         """One of them by chance."""
         return among[self.rng.randrange(0, len(among))]
-
-
-class Partitioner(Protocol):
-    def __call__(self, choice: Choice, key: bytes | None, value: bytes | None) -> int: ...
 
 
 class KeyHash:

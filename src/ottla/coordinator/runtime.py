@@ -14,11 +14,12 @@ from struct import Struct
 from typing import Any, Final, Generic, TypeVar
 
 from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.ids import NodeId
 from ottla.base.world import World
 from ottla.coordinator.pending import Pending
 from ottla.coordinator.shard import Host, Machine, Operation, Shard, State
 from ottla.metadata.delta import Delta
-from ottla.metadata.image import ClusterImage
+from ottla.metadata.image import NO_NODE, ClusterImage
 from ottla.records.control import Marker
 from ottla.replica.manager import ReplicaManager
 
@@ -77,6 +78,17 @@ class CoordinatorRuntime(Generic[M]):
         """The partition that `key` belongs to; -1 while there is no topic."""
         return partition_of(key, self._partition_count) if self._partition_count else -1
 
+    def node_of(self, key: str, image: ClusterImage) -> NodeId:
+        """The node that coordinates a key. KafkaError COORDINATOR_NOT_AVAILABLE."""
+        topic = image.topics.get(self.topic)
+        index = self.shard_of(key)
+        if topic is None or not 0 <= index < len(topic.partitions):
+            raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+        leader = topic.partitions[index].leader
+        if leader == NO_NODE or leader not in image.brokers:
+            raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+        return leader
+
     @property
     def indexes(self) -> range:
         """The partitions of the topic."""
@@ -128,6 +140,17 @@ class CoordinatorRuntime(Generic[M]):
         if isinstance(answer, KafkaError):
             raise answer
         return answer
+
+    async def ask_all(self, operation: Operation[M]) -> list[Any]:
+        """The response of each shard of this node; KafkaError while one of them loads."""
+        answers = []
+        for index in self.indexes:
+            try:
+                answers.append(await self.ask(index, operation))
+            except KafkaError as error:
+                if error.code != ErrorCode.NOT_COORDINATOR:
+                    raise
+        return answers
 
     def close(self) -> None:
         """Answer everybody who waits, and end all shards."""

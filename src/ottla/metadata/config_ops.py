@@ -75,11 +75,6 @@ def altered(
     return result
 
 
-def replaced(configs: Mapping[str, str | None]) -> list[ConfigOp]:
-    """The operations that set what AlterConfigs lists, on configs that are empty."""
-    return [ConfigOp(name, OpType.SET, value) for name, value in configs.items()]
-
-
 def validate(
     resource: ResourceType, resource_name: str, before: Mapping[str, str], after: Mapping[str, str]
 ) -> None:

@@ -33,7 +33,6 @@ from ottla.records.compression import compress
 from ottla.records.varint import decode_varint, encode_varint
 
 NO_TIMESTAMP: Final = -1
-TIMESTAMP_MAX: Final = (1 << 63) - 1
 
 
 class RawRecord(NamedTuple):

@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 from ottla.base.errors import CorruptionError, KafkaError
 from ottla.base.ids import TopicPartition
@@ -25,8 +25,6 @@ from ottla.replica.loading import off_thread
 from ottla.replica.partition import Partition
 from ottla.storage.future_log import FutureLog
 from ottla.storage.log import Log
-
-T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 

@@ -482,3 +482,27 @@ def test_features_are_raised_and_lowered(on_node):
         assert node.image.features == {"transaction.version": 2}
 
     on_node(test, FEW)
+
+
+def test_a_refused_or_broken_batch_does_not_fence_the_rightful_producer(on_node):
+    class Breaking(Client):
+        def batch(self, *given):
+            made = super().batch(*given)
+            made[52] ^= 1  # of the producer's epoch: the CRC no longer holds
+            return made
+
+    async def test(node):
+        await node.topic("a", 2)
+        client = Client(node)
+        await client.init_patiently()
+        later = client.twin()
+        later.epoch += 5
+        assert await later.send("a", 0, b"z") == ErrorCode.INVALID_PRODUCER_EPOCH
+        assert await client.send("a", 0, b"1") == 0
+        broken = Breaking(node)
+        broken.__dict__.update(client.__dict__)
+        broken.sequences = {}
+        assert await broken.send("a", 1, b"z") != 0
+        assert await client.send("a", 1, b"1") == 0
+
+    on_node(test, FEW)

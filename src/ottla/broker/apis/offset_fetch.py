@@ -11,7 +11,7 @@ Versions. 2 has an error for the whole, 5 leader epochs, 6 is flexible, 8 asks f
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import ZERO_UUID, Uuid
@@ -39,6 +39,7 @@ ERROR_VERSION = 2
 MANY_VERSION = 8
 IDS_VERSION = 10
 
+P = TypeVar("P", OffsetFetchResponsePartition, OffsetFetchResponsePartitions)
 Unstable = Callable[[int], ErrorCode]
 """Of a partition of some topic: what is said instead of its offset; NONE where nothing is."""
 NOTHING = OffsetValue(offset=-1, leader_epoch=-1, metadata="", commit_timestamp=-1)
@@ -108,12 +109,19 @@ def _refused(asked: OffsetFetchRequestTopic, code: ErrorCode) -> OffsetFetchResp
 def _row(
     name: str, found: Sequence[tuple[int, OffsetValue | None]], unstable: Unstable
 ) -> OffsetFetchResponseTopic:
+    rows = _partitions(OffsetFetchResponsePartition, found, unstable)
+    return OffsetFetchResponseTopic(name=name, partitions=rows)
+
+
+def _partitions(
+    kind: type[P], found: Sequence[tuple[int, OffsetValue | None]], unstable: Unstable
+) -> list[P]:
     rows = []
     for partition, committed in found:
         code = unstable(partition)
         value = NOTHING if code else committed or NOTHING
         rows.append(
-            OffsetFetchResponsePartition(
+            kind(
                 partition_index=partition,
                 committed_offset=value.offset,
                 committed_leader_epoch=value.leader_epoch,
@@ -121,7 +129,7 @@ def _row(
                 error_code=code,
             )
         )
-    return OffsetFetchResponseTopic(name=name, partitions=rows)
+    return rows
 
 
 def _id_of(image: ClusterImage, name: str) -> Uuid:
@@ -195,19 +203,7 @@ def _group_row(
     found: Sequence[tuple[int, OffsetValue | None]],
     unstable: Unstable,
 ) -> OffsetFetchResponseTopics:
-    rows = []
-    for partition, committed in found:
-        code = unstable(partition)
-        value = NOTHING if code else committed or NOTHING
-        rows.append(
-            OffsetFetchResponsePartitions(
-                partition_index=partition,
-                committed_offset=value.offset,
-                committed_leader_epoch=value.leader_epoch,
-                metadata=value.metadata,
-                error_code=code,
-            )
-        )
+    rows = _partitions(OffsetFetchResponsePartitions, found, unstable)
     return OffsetFetchResponseTopics(name=name, topic_id=topic_id, partitions=rows)
 
 

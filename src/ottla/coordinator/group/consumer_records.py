@@ -240,10 +240,6 @@ def target_of_member(group_id: str, member_id: str, partitions: Partitions) -> C
     return ConsumerRecord(TargetMemberKey(group_id=group_id, member_id=member_id), value)
 
 
-def target_of_member_gone(group_id: str, member_id: str) -> ConsumerRecord:
-    return ConsumerRecord(TargetMemberKey(group_id=group_id, member_id=member_id), None)
-
-
 def current_of_member(
     group_id: str,
     member_id: str,

@@ -21,7 +21,7 @@ from ottla.coordinator.runtime import CoordinatorRuntime
 from ottla.coordinator.shard import Operation
 from ottla.metadata.controller import Controller
 from ottla.metadata.delta import Delta
-from ottla.metadata.image import NO_NODE, ClusterImage
+from ottla.metadata.image import ClusterImage
 from ottla.metadata.topic_names import CONSUMER_OFFSETS
 from ottla.records.control import Marker
 from ottla.replica.manager import ReplicaManager
@@ -52,7 +52,6 @@ class GroupCoordinator:
             commit_timeout_ms=lambda: settings().offsets_commit_timeout_ms,
         )
         self._image: ClusterImage
-        self.budget = budget
 
     def image(self) -> ClusterImage:
         return self._image
@@ -72,14 +71,7 @@ class GroupCoordinator:
         """The node that coordinates a group. KafkaError COORDINATOR_NOT_AVAILABLE."""
         if CONSUMER_OFFSETS not in self._image.topics:
             await self.make_topic()
-        topic = self._image.topics.get(CONSUMER_OFFSETS)
-        index = self._runtime.shard_of(group_id)
-        if topic is None or not 0 <= index < len(topic.partitions):
-            raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
-        leader = topic.partitions[index].leader
-        if leader == NO_NODE or leader not in self._image.brokers:
-            raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
-        return leader
+        return self._runtime.node_of(group_id, self._image)
 
     async def make_topic(self) -> None:
         """KafkaError COORDINATOR_NOT_AVAILABLE where it cannot be made now."""
@@ -111,14 +103,7 @@ class GroupCoordinator:
 
     async def ask_all(self, operation: GroupOperation) -> list[Any]:
         """The response of each shard of this node; KafkaError while one of them loads."""
-        answers = []
-        for index in self._runtime.indexes:
-            try:
-                answers.append(await self._runtime.ask(index, operation))
-            except KafkaError as error:
-                if error.code != ErrorCode.NOT_COORDINATOR:
-                    raise
-        return answers
+        return await self._runtime.ask_all(operation)
 
     def shard_of(self, group_id: str) -> int:
         """The partition of the topic that holds a group; -1 while there is no topic."""

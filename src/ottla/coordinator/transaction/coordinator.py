@@ -25,7 +25,7 @@ from ottla.coordinator.transaction.markers import EndMarker, Leaders, MarkerJob
 from ottla.coordinator.transaction.state import BUMPING, Place
 from ottla.metadata.controller import Controller
 from ottla.metadata.delta import Delta
-from ottla.metadata.image import NO_NODE, ClusterImage
+from ottla.metadata.image import ClusterImage
 from ottla.metadata.topic_names import TRANSACTION_STATE
 from ottla.replica.manager import ReplicaManager
 
@@ -86,14 +86,7 @@ class TransactionCoordinator:
         """The node that coordinates an id. KafkaError COORDINATOR_NOT_AVAILABLE."""
         if TRANSACTION_STATE not in self._image.topics:
             await self.make_topic()
-        topic = self._image.topics.get(TRANSACTION_STATE)
-        index = self._runtime.shard_of(transactional_id)
-        if topic is None or not 0 <= index < len(topic.partitions):
-            raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
-        leader = topic.partitions[index].leader
-        if leader == NO_NODE or leader not in self._image.brokers:
-            raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
-        return leader
+        return self._runtime.node_of(transactional_id, self._image)
 
     async def make_topic(self) -> None:
         """KafkaError COORDINATOR_NOT_AVAILABLE where it cannot be made now."""
@@ -128,14 +121,7 @@ class TransactionCoordinator:
 
     async def ask_all(self, operation: TransactionOperation) -> list[Any]:
         """The response of each shard of this node; KafkaError while one of them loads."""
-        answers = []
-        for index in self._runtime.indexes:
-            try:
-                answers.append(await self._runtime.ask(index, operation))
-            except KafkaError as error:
-                if error.code != ErrorCode.NOT_COORDINATOR:
-                    raise
-        return answers
+        return await self._runtime.ask_all(operation)
 
     async def init(
         self, transactional_id: str, timeout_ms: int, expected: Producer | None
