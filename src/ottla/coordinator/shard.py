@@ -11,7 +11,7 @@ operation answered to others that were waiting, leaves when the high watermark h
 that was appended before: nobody is told what a power cut could take back, and responses leave
 in the order of the operations.
 
-    perform ── replay ──> _fresh ── append, end of turn ──> _waiting ── high watermark ──> answered
+    perform ── replay ──> _fresh ── append, end of turn ──> Commits ── high watermark ──> answered
 
 Records may be of a producer's transaction: then they count when its marker says so, which comes by
 `end_transaction`.
@@ -22,7 +22,6 @@ and whoever it had kept waiting is told. Timers belong to a machine and end with
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from enum import Enum
 from functools import partial
@@ -30,6 +29,7 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from ottla.base.errors import BugError, CorruptionError, ErrorCode, KafkaError
 from ottla.base.world import World
+from ottla.coordinator.commits import Answer, Commits
 from ottla.coordinator.loading import Loading
 from ottla.coordinator.pending import Pending
 from ottla.coordinator.timers import Timers
@@ -120,19 +120,6 @@ _REFUSALS: Final = {
     State.CLOSED: ErrorCode.NOT_COORDINATOR,
 }
 
-Answer = tuple[Pending, Any]
-
-
-class _Commit:
-    """Answers that leave when the high watermark reaches `end_offset`."""
-
-    __slots__ = ("answers", "deadline", "end_offset")
-
-    def __init__(self, end_offset: int, deadline: float, answers: list[Answer]) -> None:
-        self.end_offset = end_offset
-        self.deadline = deadline
-        self.answers = answers
-
 
 class Shard(Generic[M]):
     def __init__(
@@ -149,7 +136,6 @@ class Shard(Generic[M]):
         self._world = world
         self._loop = loop
         self._make_machine = make_machine
-        self._commit_timeout_ms = commit_timeout_ms
         self._timers = Timers(loop)
         self._task: asyncio.Task[None] | None = None
         self._answers: list[Answer] = []
@@ -158,8 +144,7 @@ class Shard(Generic[M]):
         self._records: list[tuple[bytes, bytes | None]] = []
         self._producer: tuple[int, int] | None = None
         """In whose transaction `_records` are."""
-        self._waiting: deque[_Commit] = deque()
-        self._timeout: asyncio.TimerHandle | None = None
+        self._commits = Commits(partition, loop, commit_timeout_ms, self.close)
         self._load()
 
     @property
@@ -243,17 +228,15 @@ class Shard(Generic[M]):
             return
         if not info.is_duplicate:
             self.machine.end_transaction(producer_id, committed=marker.committed)
-        self._wait_for_commit([(pending, ErrorCode.NONE)])
+        self._commits.add([(pending, ErrorCode.NONE)])
 
     def _settle(self) -> None:
         """Let the answers of an operation wait for what was appended before them."""
         answers, self._answers = self._answers, []
         if self._records:
             self._fresh += answers
-        elif self._waiting:
-            self._waiting[-1].answers += answers
         else:
-            _deliver(answers)
+            self._commits.follow(answers)
 
     def _append(self) -> None:
         records, self._records = self._records, []
@@ -273,7 +256,7 @@ class Shard(Generic[M]):
             else:
                 self._load_again(error.code)
             return
-        self._wait_for_commit(answers)
+        self._commits.add(answers)
 
     def _batches(
         self,
@@ -299,42 +282,6 @@ class Shard(Generic[M]):
                 size = BATCH_OVERHEAD_BYTES + len(key) + len(value or b"") + RECORD_OVERHEAD_BYTES
             made.append(Record(len(made), now_ms, key, value))
         yield build(made)
-
-    # -- commit
-
-    def _wait_for_commit(self, answers: list[Answer]) -> None:
-        """Everything that is in the log now must be committed before `answers` leave."""
-        end_offset = self.partition.log.log_end_offset
-        deadline = self._loop.time() + self._commit_timeout_ms() / 1000
-        self._waiting.append(_Commit(end_offset, deadline, answers))
-        if self.partition.high_watermark >= end_offset:
-            self.reached()
-            return
-        self.partition.wait_for_offset(end_offset, self)
-        self._watch_timeout()
-
-    def reached(self) -> None:
-        """Of a partition's waiter: the high watermark moved."""
-        waiting, high_watermark = self._waiting, self.partition.high_watermark
-        while waiting and waiting[0].end_offset <= high_watermark:
-            _deliver(waiting.popleft().answers)
-
-    def _watch_timeout(self) -> None:
-        if self._timeout is None and self._waiting:
-            self._timeout = self._loop.call_at(self._waiting[0].deadline, self._time_out)
-
-    def _time_out(self) -> None:
-        """Answer REQUEST_TIMED_OUT for what waits too long; it stays in the log all the same."""
-        self._timeout = None
-        now = self._loop.time()
-        for commit in self._waiting:
-            if commit.deadline > now:
-                break
-            answers, commit.answers = commit.answers, []
-            commit.deadline = now + self._commit_timeout_ms() / 1000
-            for pending, _ in answers:
-                pending.fail(ErrorCode.REQUEST_TIMED_OUT)
-        self._watch_timeout()
 
     # -- what a machine may do
 
@@ -387,7 +334,7 @@ class Shard(Generic[M]):
     def _become_active(self) -> None:
         self.state = State.ACTIVE
         if self.partition.high_watermark < self.partition.log.log_end_offset:
-            self._wait_for_commit([])
+            self._commits.add([])
             self.partition.hurry()
         self.machine.loaded(self._world.clock.time_ms())
         self._settle()
@@ -402,17 +349,7 @@ class Shard(Generic[M]):
             return
         self._unload(code)
         self.state = State.CLOSED
-        for commit in self._waiting:
-            for pending, _ in commit.answers:
-                pending.fail(code)
-        self._waiting.clear()
-        if self._timeout is not None:
-            self._timeout.cancel()
-            self._timeout = None
-
-    def closed(self) -> None:
-        """Of a partition's waiter: it was closed."""
-        self.close()
+        self._commits.close(code)
 
     def _unload(self, code: ErrorCode) -> None:
         self._timers.clear()
@@ -449,11 +386,3 @@ class _Replay:
 
     def end_transaction(self, producer_id: int, *, committed: bool) -> None:
         self._machine.end_transaction(producer_id, committed=committed)
-
-
-def _deliver(answers: list[Answer]) -> None:
-    for pending, response in answers:
-        if isinstance(response, ErrorCode):
-            pending.fail(response)
-        else:
-            pending.complete(response)

@@ -17,6 +17,7 @@ from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.options import BrokerSettings
 from ottla.base.world import Rng
 from ottla.coordinator.group.classic import CONSUMER
+from ottla.coordinator.group.consumer_checks import check_group_size
 from ottla.coordinator.group.consumer_group import ConsumerGroup
 from ottla.coordinator.group.consumer_member import (
     UNRELEASED_PARTITIONS,
@@ -25,7 +26,6 @@ from ottla.coordinator.group.consumer_member import (
 )
 from ottla.coordinator.group.consumer_membership import (
     ConsumerMembership,
-    check_group_size,
     find_dynamic,
     find_static,
     random_member_id,
