@@ -75,7 +75,7 @@ def with_configs(request, on_node):
         configs = {name.replace("_", "."): value for name, value in given.items()}
 
         async def prepared(node):
-            alter = node.services.controller.alter_configs
+            alter = node.services.controller.configs.alter
             await node.topic("a", **(configs if way == "created" else {}))
             if way == "altered":
                 await alter(ResourceType.TOPIC, "a", ops(configs))
@@ -410,7 +410,7 @@ def test_producer_id_expiration_ms(on_node, clock, is_altered):
     async def test(node):
         await node.topic("a")
         if is_altered:
-            await node.services.controller.alter_configs(ResourceType.BROKER, "", ops(configs))
+            await node.services.controller.configs.alter(ResourceType.BROKER, "", ops(configs))
         await sent(node, batch(producer_id=7, producer_epoch=0, base_sequence=0))
         for now_ms, known in ((NOW_MS + 999, [7]), (NOW_MS + 1001, [])):
             clock.now_ms = now_ms
@@ -429,7 +429,7 @@ def test_what_is_unset_falls_back(on_node):
 
     async def test(node):
         await node.topic("a", max_message_bytes="100")
-        alter = node.services.controller.alter_configs
+        alter = node.services.controller.configs.alter
         await alter(ResourceType.BROKER, "1", ops({"message.max.bytes": "200"}))
         await alter(ResourceType.BROKER, "", ops({"message.max.bytes": "300"}))
         layers = [
@@ -463,7 +463,7 @@ def test_what_is_unset_falls_back(on_node):
 def test_a_topics_own_value_wins_over_a_broker_that_is_altered(on_node):
     async def test(node):
         await node.topic("a", max_message_bytes="1000")
-        alter = node.services.controller.alter_configs
+        alter = node.services.controller.configs.alter
         await alter(ResourceType.BROKER, "", ops({"message.max.bytes": "10"}))
         await sent(node, batch(value=b"x" * 500))
 

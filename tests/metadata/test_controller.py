@@ -66,7 +66,7 @@ def test_what_was_made_is_there_after_a_restart(kind):
     async def make(controller, metadata):
         await controller.create_topic("a", partitions=3, replication_factor=1)
         await controller.create_topic("b", partitions=1, replication_factor=3)
-        await controller.alter_configs(BROKER, "", [ConfigOp("log.retention.ms", OpType.SET, "9")])
+        await controller.configs.alter(BROKER, "", [ConfigOp("log.retention.ms", OpType.SET, "9")])
         images.append(metadata.image)
 
     async def look():
@@ -236,22 +236,22 @@ def test_alter_configs_of_topics(kind):
             return metadata.image.topics["a"].configs
 
         await controller.create_topic("a", partitions=2, replication_factor=1)
-        await controller.alter_configs(TOPIC, "a", [ConfigOp("retention.ms", OpType.SET, "7")])
+        await controller.configs.alter(TOPIC, "a", [ConfigOp("retention.ms", OpType.SET, "7")])
         assert configs() == {"retention.ms": "7"}
         append = ConfigOp("cleanup.policy", OpType.APPEND, "compact")
-        await controller.alter_configs(
+        await controller.configs.alter(
             TOPIC, "a", [append, ConfigOp("retention.ms", OpType.DELETE, None)]
         )
         assert configs() == {"cleanup.policy": "delete,compact"}
         revision = metadata.image.revision
-        await controller.alter_configs(TOPIC, "a", [append])
+        await controller.configs.alter(TOPIC, "a", [append])
         assert metadata.image.revision == revision
         subtract = ConfigOp("cleanup.policy", OpType.SUBTRACT, "delete")
-        await controller.alter_configs(TOPIC, "a", [subtract], validate_only=True)
+        await controller.configs.alter(TOPIC, "a", [subtract], validate_only=True)
         assert configs() == {"cleanup.policy": "delete,compact"}
-        await controller.alter_configs(TOPIC, "a", [subtract])
+        await controller.configs.alter(TOPIC, "a", [subtract])
         assert configs() == {"cleanup.policy": "compact"}
-        await controller.alter_configs(
+        await controller.configs.alter(
             TOPIC, "a", [ConfigOp("retention.bytes", OpType.SET, "1")], replace=True
         )
         assert configs() == {"retention.bytes": "1"}
@@ -263,7 +263,7 @@ def test_alter_configs_of_topics(kind):
 def test_alter_configs_of_brokers(kind):
     async def test(controller, metadata):
         for resource in ("", "2"):
-            await controller.alter_configs(
+            await controller.configs.alter(
                 BROKER, resource, [ConfigOp("log.retention.ms", OpType.SET, "7")]
             )
         assert metadata.image.broker_configs == {
@@ -271,7 +271,7 @@ def test_alter_configs_of_brokers(kind):
             "2": {"log.retention.ms": "7"},
         }
         delete = ConfigOp("log.retention.ms", OpType.DELETE, None)
-        await controller.alter_configs(BROKER, "2", [delete])
+        await controller.configs.alter(BROKER, "2", [delete])
         assert metadata.image.broker_configs == {"": {"log.retention.ms": "7"}}
         assert "configs/brokers/2" not in (await metadata.store.read(""))[1]
 
@@ -297,7 +297,7 @@ def test_alter_configs_of_brokers(kind):
 def test_alter_configs_refuses(kind, code, resource, name, op):
     async def test(controller, metadata):
         await controller.create_topic("a", partitions=1, replication_factor=1)
-        await refused(ErrorCode[code], controller.alter_configs(resource, name, [ConfigOp(*op)]))
+        await refused(ErrorCode[code], controller.configs.alter(resource, name, [ConfigOp(*op)]))
 
     on_cluster(kind, test)
 
@@ -306,8 +306,8 @@ def test_concurrent_changes_of_a_topic_all_happen(kind):
     async def test(controller, metadata):
         topic = await controller.create_topic("a", partitions=1, replication_factor=1)
         await asyncio.gather(
-            controller.alter_configs(TOPIC, "a", [ConfigOp("retention.ms", OpType.SET, "1")]),
-            controller.alter_configs(TOPIC, "a", [ConfigOp("retention.bytes", OpType.SET, "2")]),
+            controller.configs.alter(TOPIC, "a", [ConfigOp("retention.ms", OpType.SET, "1")]),
+            controller.configs.alter(TOPIC, "a", [ConfigOp("retention.bytes", OpType.SET, "2")]),
             controller.create_partitions("a", 3),
         )
         changed = metadata.image.topics["a"]

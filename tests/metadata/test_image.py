@@ -151,9 +151,9 @@ async def do(controller, image, step):
     elif kind == "grow":
         await controller.create_partitions(name, number)
     elif kind == "configure":
-        await controller.alter_configs(ResourceType.TOPIC, name, [op])
+        await controller.configs.alter(ResourceType.TOPIC, name, [op])
     elif kind == "brokers":
-        await controller.alter_configs(ResourceType.BROKER, "", [broker_op])
+        await controller.configs.alter(ResourceType.BROKER, "", [broker_op])
 
 
 @settings(deadline=None, max_examples=80)

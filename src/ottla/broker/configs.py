@@ -103,7 +103,7 @@ async def alter(
                     ErrorCode.INVALID_REQUEST, "The request names this resource more than once."
                 )
             resource, ops = _checked(services, each)
-            await services.controller.alter_configs(
+            await services.controller.configs.alter(
                 resource,
                 name,
                 ops,

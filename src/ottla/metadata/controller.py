@@ -8,23 +8,24 @@ error a client gets is true of some moment after it asked. When a call returns, 
 this node has the change.
 
 Names in the making are remembered here, for a store cannot compare "no name like this one".
-Leaders change their own in-sync sets; the controller places replicas and names leaders.
+Leaders change their own in-sync sets; the controller places replicas (`placement`) and names
+leaders. Configs are changed by `config_changes`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from ottla.base.errors import ErrorCode, KafkaError, check
 from ottla.base.ids import LeaderEpoch, NodeId, PartitionIndex, ProducerId, Uuid, id_text
-from ottla.base.limits import GROUP_CONFIGS_COUNT, PARTITIONS_PER_REQUEST
 from ottla.base.world import Rng
 from ottla.metadata import config_ops, keys
 from ottla.metadata.cluster import Metadata, random_id
-from ottla.metadata.config_ops import ConfigOp, ResourceType
+from ottla.metadata.config_changes import ConfigChanges
+from ottla.metadata.config_ops import ResourceType
 from ottla.metadata.features import FeatureUpdate, updated
-from ottla.metadata.image import PartitionImage, TopicImage
-from ottla.metadata.placement import Replicas, check_assignments, place
+from ottla.metadata.image import PartitionImage, TopicImage, topic_called
+from ottla.metadata.placement import Assignments, Replicas, place_more, place_new
 from ottla.metadata.store import (
     NO_REVISION,
     Compare,
@@ -40,9 +41,6 @@ from ottla.metadata.topic_names import check_no_collision, check_topic_name
 
 PRODUCER_ID_BLOCK: Final = 1_000
 """Producer ids that a broker takes at once, as in Kafka."""
-REPLICATION_FACTOR_MAX: Final = 32_767
-
-Assignments = Mapping[int, Sequence[int]]
 
 
 class Controller:
@@ -52,6 +50,7 @@ class Controller:
         self._rng = rng
         self._elected: Compare | None = None
         self._making: dict[str, int] = {}
+        self.configs = ConfigChanges(metadata, self._commit)
 
     @property
     def is_active(self) -> bool:
@@ -108,7 +107,10 @@ class Controller:
         try:
             while True:
                 self._check_free(name)
-                placed = self._place_new(partitions, replication_factor, assignments)
+                brokers = self._metadata.image.brokers
+                placed = place_new(
+                    brokers, partitions, replication_factor, assignments, rng=self._rng
+                )
                 config_ops.validate(ResourceType.TOPIC, name, {}, configs)
                 topic = TopicImage(
                     name,
@@ -153,9 +155,11 @@ class Controller:
         """Let a topic have `count` partitions in all; `assignments` are the replicas of the new
         ones, in order. Returns the topic as it becomes."""
         while True:
-            topic = self._topic(name)
+            topic = topic_called(self._metadata.image, name)
             before = len(topic.partitions)
-            placed = self._place_more(topic, count, assignments)
+            placed = place_more(
+                self._metadata.image.brokers, topic, count, assignments, rng=self._rng
+            )
             grown = TopicImage(
                 name,
                 topic.id,
@@ -165,34 +169,6 @@ class Controller:
             )
             if validate_only or await self._commit([_compare(topic)], _puts(grown, before)):
                 return grown
-
-    async def alter_configs(
-        self,
-        resource: ResourceType,
-        resource_name: str,
-        ops: Sequence[ConfigOp],
-        *,
-        replace: bool = False,
-        validate_only: bool = False,
-        also: Callable[[Mapping[str, str]], None] | None = None,
-    ) -> None:
-        """Apply `ops` to the configs of a topic, of a broker (its id), of all brokers (''), or of
-        a group. With `replace` they are applied to none (AlterConfigs). `also` may refuse what
-        would come out, by a KafkaError."""
-        alter = {
-            ResourceType.TOPIC: self._alter_topic,
-            ResourceType.BROKER: self._alter_broker,
-            ResourceType.GROUP: self._alter_group,
-        }[resource]
-
-        def change(before: Mapping[str, str]) -> dict[str, str]:
-            after = config_ops.altered(resource, {} if replace else before, ops)
-            config_ops.validate(resource, resource_name, before, after)
-            if also is not None:
-                also(after)
-            return after
-
-        await alter(resource_name, change, validate_only)
 
     async def allocate_producer_ids(self, count: int = PRODUCER_ID_BLOCK) -> ProducerId:
         """The first of `count` ids that nobody else ever gets."""
@@ -273,80 +249,12 @@ class Controller:
         await self._metadata.wait_revision(result.revision)
         return result.committed
 
-    def _topic(self, name: str) -> TopicImage:
-        topic = self._metadata.image.topics.get(name)
-        if topic is None:
-            raise KafkaError(
-                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"There is no topic called {name!r}."
-            )
-        return topic
-
     def _check_free(self, name: str) -> None:
         topics = self._metadata.image.topics
         if name in topics:
             raise KafkaError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
         check_no_collision(name, topics)
         check_no_collision(name, self._making)
-
-    def _place_new(
-        self, partitions: int, replication_factor: int, assignments: Assignments | None
-    ) -> list[Replicas]:
-        if assignments:
-            if partitions != -1 or replication_factor != -1:
-                raise KafkaError(
-                    ErrorCode.INVALID_REQUEST,
-                    "With a manual partition assignment, the number of partitions and the "
-                    "replication factor must both be -1.",
-                )
-            if sorted(assignments) != list(range(len(assignments))):
-                raise KafkaError(
-                    ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                    "The partitions of a manual assignment must be numbered from 0 on.",
-                )
-            lists = [assignments[index] for index in range(len(assignments))]
-            _check_count(len(lists))
-            return check_assignments(lists, self._metadata.image.brokers)
-        if partitions <= 0:
-            raise KafkaError(
-                ErrorCode.INVALID_PARTITIONS, "The number of partitions must be larger than 0."
-            )
-        if not 0 < replication_factor <= REPLICATION_FACTOR_MAX:
-            raise KafkaError(
-                ErrorCode.INVALID_REPLICATION_FACTOR,
-                "The replication factor must be larger than 0, and at most "
-                f"{REPLICATION_FACTOR_MAX}.",
-            )
-        _check_count(partitions)
-        return self._placed(0, partitions, replication_factor)
-
-    def _place_more(
-        self, topic: TopicImage, count: int, assignments: Sequence[Sequence[int]] | None
-    ) -> list[Replicas]:
-        before = len(topic.partitions)
-        if count <= before:
-            raise KafkaError(
-                ErrorCode.INVALID_PARTITIONS,
-                f"Topic '{topic.name}' has {before} partition(s); {count} is not more.",
-            )
-        _check_count(count - before)
-        factor = len(topic.partitions[0].replicas)
-        if assignments is None:
-            return self._placed(before, count - before, factor)
-        if len(assignments) != count - before:
-            raise KafkaError(
-                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                f"{count - before} partition(s) are to be added, but {len(assignments)} "
-                "assignment(s) were given.",
-            )
-        brokers = self._metadata.image.brokers
-        return check_assignments(assignments, brokers, replication_factor=factor)
-
-    def _placed(self, first: int, count: int, replication_factor: int) -> list[Replicas]:
-        brokers = self._metadata.image.brokers
-        start = self._rng.randrange(0, max(len(brokers), 1))
-        return place(
-            brokers, first=first, count=count, replication_factor=replication_factor, start=start
-        )
 
     async def update_features(
         self, updates: Sequence[FeatureUpdate], *, validate_only: bool = False
@@ -367,82 +275,6 @@ class Controller:
             compare = Compare(keys.FEATURES, entry.mod_revision if entry else NO_REVISION)
             if await self._commit([compare], [Put(keys.FEATURES, keys.value_of(after))]):
                 return
-
-    async def _alter_topic(
-        self,
-        name: str,
-        change: Callable[[Mapping[str, str]], dict[str, str]],
-        validate_only: bool,
-    ) -> None:
-        while True:
-            topic = self._topic(name)
-            after = change(topic.configs)
-            if validate_only or after == topic.configs:
-                return
-            new = TopicImage(name, topic.id, topic.partitions, after, topic.mod_revision)
-            put = Put(keys.topic_key(name), new.value())
-            if await self._commit([_compare(topic)], [put]):
-                return
-
-    async def _alter_broker(
-        self,
-        resource_name: str,
-        change: Callable[[Mapping[str, str]], dict[str, str]],
-        validate_only: bool,
-    ) -> None:
-        self._check_broker(resource_name)
-        await self._alter_key(keys.broker_configs_key(resource_name), change, validate_only)
-
-    async def _alter_group(
-        self,
-        group_id: str,
-        change: Callable[[Mapping[str, str]], dict[str, str]],
-        validate_only: bool,
-    ) -> None:
-        known = self._metadata.image.group_configs
-        if group_id not in known and len(known) >= GROUP_CONFIGS_COUNT:
-            raise KafkaError(
-                ErrorCode.POLICY_VIOLATION, f"{GROUP_CONFIGS_COUNT} groups have configs already."
-            )
-        await self._alter_key(keys.group_configs_key(group_id), change, validate_only)
-
-    async def _alter_key(
-        self,
-        key: str,
-        change: Callable[[Mapping[str, str]], dict[str, str]],
-        validate_only: bool,
-    ) -> None:
-        while True:
-            _, entries = await self._metadata.store.read(key)
-            entry = entries.get(key)
-            before = keys.content_of(entry.value) if entry else {}
-            after = change(before)
-            if validate_only or after == before:
-                return
-            compare = Compare(key, entry.mod_revision if entry else NO_REVISION)
-            write = Put(key, keys.value_of(after)) if after else Delete(key)
-            if await self._commit([compare], [write]):
-                return
-
-    def _check_broker(self, resource_name: str) -> None:
-        if not resource_name:
-            return
-        if not (resource_name.isascii() and resource_name.isdecimal() and len(resource_name) < 11):
-            raise KafkaError(
-                ErrorCode.INVALID_REQUEST, f"{resource_name[:80]!r} is not the id of a broker."
-            )
-        if NodeId(int(resource_name)) not in self._metadata.image.brokers:
-            raise KafkaError(
-                ErrorCode.BROKER_ID_NOT_REGISTERED, f"No broker has id {resource_name}."
-            )
-
-
-def _check_count(partitions: int) -> None:
-    if partitions > PARTITIONS_PER_REQUEST:
-        raise KafkaError(
-            ErrorCode.POLICY_VIOLATION,
-            f"{partitions} partitions at once are too many; at most {PARTITIONS_PER_REQUEST}.",
-        )
 
 
 def _compare(topic: TopicImage) -> Compare:

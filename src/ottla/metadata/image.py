@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final
 
-from ottla.base.errors import CorruptionError
+from ottla.base.errors import CorruptionError, ErrorCode, KafkaError
 from ottla.base.ids import LeaderEpoch, NodeId, PartitionIndex, Uuid
 from ottla.metadata import keys
 from ottla.metadata.store import NO_REVISION, Changes, Entry, Event, Revision
@@ -96,6 +96,16 @@ class ClusterImage:
 
 
 EMPTY: Final = ClusterImage(NO_REVISION, "", NO_NODE, {}, {}, {}, {}, {}, {})
+
+
+def topic_called(image: ClusterImage, name: str) -> TopicImage:
+    """KafkaError UNKNOWN_TOPIC_OR_PARTITION where there is none."""
+    topic = image.topics.get(name)
+    if topic is None:
+        raise KafkaError(
+            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"There is no topic called {name!r}."
+        )
+    return topic
 
 
 class Edit:

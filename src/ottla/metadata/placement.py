@@ -6,22 +6,122 @@ place that moves on by one whenever the leaders have been once around, so that t
 of one leader do not all have the same followers. Racks first: a broker is passed over while
 its rack already has a replica and another rack has none. Brokers without a rack share one.
 
-`start` comes from the caller's random numbers: else every small topic would begin at the same
-broker.
+Where a topic starts is drawn: else every small one would begin at the same broker.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
+from typing import Final
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import NodeId
-from ottla.metadata.image import BrokerImage
+from ottla.base.limits import PARTITIONS_PER_REQUEST
+from ottla.base.world import Rng
+from ottla.metadata.image import BrokerImage, TopicImage
+
+REPLICATION_FACTOR_MAX: Final = 32_767
 
 Replicas = tuple[NodeId, ...]
+Assignments = Mapping[int, Sequence[int]]
+Brokers = Mapping[NodeId, BrokerImage]
+
+
+def place_new(
+    brokers: Brokers,
+    partitions: int,
+    replication_factor: int,
+    assignments: Assignments | None,
+    *,
+    rng: Rng,
+) -> list[Replicas]:
+    """Replicas of a new topic's partitions: so many of them, or `assignments` {partition:
+    replicas} and both -1. KafkaError where that cannot be."""
+    if assignments:
+        if partitions != -1 or replication_factor != -1:
+            raise KafkaError(
+                ErrorCode.INVALID_REQUEST,
+                "With a manual partition assignment, the number of partitions and the "
+                "replication factor must both be -1.",
+            )
+        return _assigned(brokers, assignments)
+    if partitions <= 0:
+        raise KafkaError(
+            ErrorCode.INVALID_PARTITIONS, "The number of partitions must be larger than 0."
+        )
+    if not 0 < replication_factor <= REPLICATION_FACTOR_MAX:
+        raise KafkaError(
+            ErrorCode.INVALID_REPLICATION_FACTOR,
+            f"The replication factor must be larger than 0, and at most {REPLICATION_FACTOR_MAX}.",
+        )
+    _check_count(partitions)
+    return place(
+        brokers,
+        first=0,
+        count=partitions,
+        replication_factor=replication_factor,
+        start=_start(brokers, rng),
+    )
+
+
+def place_more(
+    brokers: Brokers,
+    topic: TopicImage,
+    count: int,
+    assignments: Sequence[Sequence[int]] | None,
+    *,
+    rng: Rng,
+) -> list[Replicas]:
+    """Replicas of the partitions that a topic of `count` has more than it has now. KafkaError
+    where that cannot be."""
+    before = len(topic.partitions)
+    if count <= before:
+        raise KafkaError(
+            ErrorCode.INVALID_PARTITIONS,
+            f"Topic '{topic.name}' has {before} partition(s); {count} is not more.",
+        )
+    _check_count(count - before)
+    factor = len(topic.partitions[0].replicas)
+    if assignments is None:
+        return place(
+            brokers,
+            first=before,
+            count=count - before,
+            replication_factor=factor,
+            start=_start(brokers, rng),
+        )
+    if len(assignments) != count - before:
+        raise KafkaError(
+            ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+            f"{count - before} partition(s) are to be added, but {len(assignments)} "
+            "assignment(s) were given.",
+        )
+    return check_assignments(assignments, brokers, replication_factor=factor)
+
+
+def _assigned(brokers: Brokers, assignments: Assignments) -> list[Replicas]:
+    if sorted(assignments) != list(range(len(assignments))):
+        raise KafkaError(
+            ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+            "The partitions of a manual assignment must be numbered from 0 on.",
+        )
+    _check_count(len(assignments))
+    return check_assignments([assignments[each] for each in sorted(assignments)], brokers)
+
+
+def _start(brokers: Brokers, rng: Rng) -> int:
+    return rng.randrange(0, max(len(brokers), 1))
+
+
+def _check_count(partitions: int) -> None:
+    if partitions > PARTITIONS_PER_REQUEST:
+        raise KafkaError(
+            ErrorCode.POLICY_VIOLATION,
+            f"{partitions} partitions at once are too many; at most {PARTITIONS_PER_REQUEST}.",
+        )
 
 
 def place(
-    brokers: Mapping[NodeId, BrokerImage],
+    brokers: Brokers,
     *,
     first: int,
     count: int,
@@ -44,7 +144,7 @@ def place(
     ]
 
 
-def _ring(brokers: Mapping[NodeId, BrokerImage]) -> list[BrokerImage]:
+def _ring(brokers: Brokers) -> list[BrokerImage]:
     racks: dict[str | None, list[BrokerImage]] = {}
     for node in sorted(brokers):
         racks.setdefault(brokers[node].rack, []).append(brokers[node])
@@ -73,7 +173,7 @@ def _replicas(
 
 def check_assignments(
     assignments: Iterable[Sequence[int]],
-    brokers: Mapping[NodeId, BrokerImage],
+    brokers: Brokers,
     *,
     replication_factor: int | None = None,
 ) -> list[Replicas]:

@@ -79,7 +79,7 @@ def test_keys_choose_rows(on_node):
 
 def test_this_broker(on_node):
     async def test(node):
-        await node.services.controller.alter_configs(
+        await node.services.controller.configs.alter(
             ResourceType.BROKER, "1", [ConfigOp("log.retention.ms", OpType.SET, "77")]
         )
         result, rows = await one(node, BROKER, "1", include_synonyms=True)
@@ -99,7 +99,7 @@ def test_what_is_set_of_all_brokers(on_node):
     async def test(node):
         _, rows = await one(node, BROKER, "")
         assert rows == {}
-        await node.services.controller.alter_configs(
+        await node.services.controller.configs.alter(
             ResourceType.BROKER, "", [ConfigOp("log.retention.ms", OpType.SET, "77")]
         )
         _, rows = await one(node, BROKER, "", include_synonyms=True)
