@@ -8,7 +8,13 @@ A *send* is one batch to one partition, with all its tries. It ends in
 
 A *poll* is what one fetch was answered of one partition, a *bound* what ListOffsets or
 DeleteRecords said of one. Every record has an id of its own, and its value is made of the id:
-what comes back is held to that. Times are virtual seconds; a boot is one life of the node.
+what comes back is held to that. Times are seconds, virtual ones in a simulation; a boot is one
+life of the node.
+
+A *transaction* groups sends, polls and commits (their `txn`). It ends in ok where it is known to be
+committed, info once its commit was asked for, and is a fail before that: nobody else commits it.
+A *commit* is an offset that a group was told to keep, a *reading* what it was said to have kept. A
+*claim* is a partition that a member of a group held for a while.
 
 `Promises` is what had been promised at a moment, small enough to be asked for at every disk call:
 the acknowledgements so far, and the high watermarks that were told.
@@ -22,6 +28,8 @@ Key = tuple[bytes, int]
 """A partition: topic id and index."""
 Found = tuple[int, int]
 """Offset and id of a record."""
+NO_TXN: Final = -1
+NEVER: Final = float("inf")
 
 ID_BYTES: Final = 8
 SPREAD: Final = 2_654_435_761
@@ -52,11 +60,19 @@ class Topic:
     has_retention: bool = False
     is_fleeting: bool = False
     """It may be deleted, and another one made of its name."""
+    is_transactional: bool = False
+    """Offsets are missing in it: of markers, and of what was aborted."""
+    is_compacted: bool = False
     state: TopicState = TopicState.ALIVE
 
     @property
     def is_alive(self) -> bool:
         return self.state is TopicState.ALIVE
+
+    @property
+    def is_dense(self) -> bool:
+        """Offsets have no holes."""
+        return not (self.is_transactional or self.is_compacted)
 
     @property
     def partitions(self) -> list[Key]:
@@ -79,6 +95,11 @@ class Send:
     fate: Fate = Fate.INFO
     offset: int = -1
     ended_at: float = -1.0
+    txn: int = NO_TXN
+    keys: tuple[str, ...] = ()
+    """Of each record, in a compacted topic."""
+    origins: tuple[int, ...] = ()
+    """Of each record the id that it was made of, in a copy."""
 
     def ids(self) -> range:
         return range(self.first_id, self.first_id + self.count)
@@ -106,6 +127,9 @@ class Poll:
     log_start_offset: int | None
     """None: the version of the answer does not tell it."""
     records: list[Found]
+    is_committed: bool = False
+    """By read_committed."""
+    txn: int = NO_TXN
 
 
 @dataclass
@@ -116,6 +140,64 @@ class Bound:
     log_start_offset: int | None = None
     is_lasting: bool = False
     """The log start was moved there by DeleteRecords, for good."""
+
+
+@dataclass
+class Txn:
+    number: int
+    """Its place in the history."""
+    producer: str
+    begun_at: float
+    fate: Fate = Fate.FAIL
+    asked_at: float = NEVER
+    """When its commit was first asked for."""
+    ended_at: float = NEVER
+    """When its end was answered."""
+
+
+@dataclass
+class Commit:
+    group: str
+    key: Key
+    offset: int
+    who: str
+    sent_at: float
+    fate: Fate = Fate.INFO
+    ended_at: float = NEVER
+    txn: int = NO_TXN
+
+
+@dataclass
+class Reading:
+    group: str
+    key: Key
+    offset: int
+    """-1: none."""
+    span: Span
+    is_stable: bool = True
+    """Nothing of a transaction was pending, or it would have been refused."""
+
+
+@dataclass
+class Claim:
+    group: str
+    key: Key
+    member: str
+    epoch: int
+    """Generation, or epoch of the member."""
+    since: float
+    """When it was told."""
+    until: float = NEVER
+    """When it gave it up, or could have been taken for dead."""
+
+
+@dataclass
+class Copy:
+    """Records of a source are copied, each with its offset in one transaction."""
+
+    group: str
+    source: list[Key]
+    target: list[Key]
 
 
 @dataclass
@@ -159,6 +241,11 @@ class History:
         """Bounds that did not hold inside the node."""
         self.surprises: list[str] = []
         """Answers that no fault explains."""
+        self.txns: list[Txn] = []
+        self.commits: list[Commit] = []
+        self.readings: list[Reading] = []
+        self.claims: list[Claim] = []
+        self.copies: list[Copy] = []
         self._now = Promises()
         self._topic_of: dict[bytes, Topic] = {}
 
@@ -175,7 +262,16 @@ class History:
     def promises(self) -> Promises:
         return self._now.copy(tuple(self.alive()))
 
+    def txn_fate(self, number: int) -> Fate:
+        """What became of a transaction; OK for what is in none."""
+        return Fate.OK if number == NO_TXN else self.txns[number].fate
+
     # ---- notes
+
+    def begin(self, producer: str, now: float) -> Txn:
+        txn = Txn(len(self.txns), producer, now)
+        self.txns.append(txn)
+        return txn
 
     def end(self, send: Send, fate: Fate, now: float, offset: int = -1) -> None:
         send.fate, send.offset, send.ended_at = fate, offset, now
