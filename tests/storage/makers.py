@@ -10,7 +10,8 @@ from ottla.records.builder import build_batch
 from ottla.records.record import Record
 from ottla.storage.config import LogConfig
 from ottla.storage.log import AppendInfo, Log
-from ottla.storage.recovery import Opening, open_log
+from ottla.storage.opening import Opening
+from ottla.storage.recovery import open_log
 
 ORDERS = TopicPartition("orders", PartitionIndex(0))
 DIRECTORY = "data/orders-0"

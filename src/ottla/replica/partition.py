@@ -29,7 +29,8 @@ from ottla.records.batch import TRANSACTIONAL, BatchHeader, read_header
 from ottla.records.compression import CODEC_NUMBERS
 from ottla.records.control import Marker, build_marker
 from ottla.records.validation import BatchRules, check_produced
-from ottla.storage.log import AppendInfo, Log, LogRead, ReadHint
+from ottla.storage.log import AppendInfo, Log
+from ottla.storage.log_segments import LogRead, ReadHint
 from ottla.storage.transaction_index import AbortedTransaction
 
 HINT_COUNT: Final = 8

@@ -18,7 +18,7 @@ from ottla.sim.failpoints import point_of
 from ottla.sim.node_workload import whole_node
 from ottla.sim.storage_workload import StorageRun
 from ottla.sim.workload import Violation, run_seed
-from ottla.storage import recovery, retention, sound
+from ottla.storage import recovery, retention, sound, tail_scan
 from ottla.storage.compaction import Compaction
 from ottla.storage.flusher import Flusher, Round
 from ottla.storage.leader_epochs import LeaderEpochs
@@ -93,7 +93,7 @@ def recovery_without_the_crc(patch: Patch) -> None:
 
 
 def recovery_that_trusts_everything(patch: Patch) -> None:
-    patch(recovery, "_scan_tail", lambda log, opening: None)
+    patch(recovery, "scan_tail", lambda log, opening: None)
 
 
 def no_look_at_sequences(patch: Patch) -> None:
@@ -130,7 +130,7 @@ def a_failed_sync_is_passed_over(patch: Patch) -> None:
 
 
 def what_a_failed_sync_lost_is_not_written_again(patch: Patch) -> None:
-    patch(recovery, "_write_again", lambda segment: None)
+    patch(tail_scan, "_write_again", lambda segment: None)
 
 
 def retention_takes_one_segment_more(patch: Patch) -> None:

@@ -44,6 +44,7 @@ from ottla.records.batch import (
 from ottla.records.sieve import RawRecord
 from ottla.storage.cleaned_transactions import CleanedTransactions
 from ottla.storage.config import LONG_MAX, LogConfig
+from ottla.storage.header_scan import OFFSET_DELTA_MAX
 from ottla.storage.names import (
     CLEANED,
     LOG,
@@ -56,7 +57,7 @@ from ottla.storage.names import (
 )
 from ottla.storage.offset_map import OffsetMap
 from ottla.storage.sealed_batches import Batch, control_key, records_of, sealed_batches
-from ottla.storage.segment import OFFSET_DELTA_MAX, Segment
+from ottla.storage.segment import Segment
 from ottla.storage.transaction_index import (
     AbortedTransaction,
     TransactionIndex,

@@ -18,7 +18,8 @@ from ottla.storage.flusher import flush_now
 from ottla.storage.identity import read_topic_id
 from ottla.storage.log import Log
 from ottla.storage.names import partition_directory
-from ottla.storage.recovery import Opening, open_log
+from ottla.storage.opening import Opening
+from ottla.storage.recovery import open_log
 
 logger = logging.getLogger(__name__)
 

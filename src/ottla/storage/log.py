@@ -10,24 +10,22 @@ here only when the write succeeded: an append that fails leaves the log as it wa
 
 `begin_flush` says what must be synced for everything up to now to survive, and `finish_flush`
 takes note that it was: who syncs, where and when, is the flusher's business.
-A `ReadHint` is where a read ended. It spares the next sequential read the search, and is worth
-nothing once the log was cut or lost segments (`generation`).
+Which segments there are and where in them an offset is, `LogSegments` knows.
 """
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from ottla.base.errors import ErrorCode, KafkaError, check
 from ottla.base.ids import TopicPartition
-from ottla.base.world import Disk, FileRange, Rng
+from ottla.base.world import Disk, Rng
 from ottla.records.batch import LENGTH_OVERHEAD, PLACE, BatchHeader, read_header
 from ottla.records.control import Marker
 from ottla.storage import reader, retention, times
 from ottla.storage.config import LogConfig
 from ottla.storage.leader_epochs import EpochStart, LeaderEpochs
-from ottla.storage.names import DELETED
+from ottla.storage.log_segments import LogRead, LogSegments, ReadHint
 from ottla.storage.open_segments import OpenSegments
 from ottla.storage.producer_state import Producer, ProducerBatch, ProducerState
 from ottla.storage.producers import ProducersLoading
@@ -49,24 +47,9 @@ class AppendInfo(NamedTuple):
     """A segment was finished: mark the log dirty even where no reply waits for a flush."""
 
 
-class ReadHint(NamedTuple):
-    generation: int
-    offset: int
-    segment: Segment
-    position: int
-
-
-class LogRead(NamedTuple):
-    range: FileRange
-    hint: ReadHint
-    """For the read that goes on behind this one."""
-
-
 class Log:
     __slots__ = (
-        "_bases",
-        "_end_mark",
-        "_leaving",
+        "_segments",
         "_snapshots",
         "cleaner_offset",
         "config",
@@ -74,7 +57,6 @@ class Log:
         "disk",
         "epochs",
         "flushed_end_offset",
-        "generation",
         "is_flushing",
         "is_held",
         "is_replacing",
@@ -103,12 +85,11 @@ class Log:
         self.topic_partition = topic_partition
         self.directory = directory
         self.config = config
-        self.segments: list[Segment] = []
-        self._bases: list[int] = []
+        self._segments = LogSegments()
+        self.segments = self._segments.all
         self.log_start_offset = 0
         self.log_end_offset = 0
         self.flushed_end_offset = 0
-        self.generation = 0
         self.epochs = LeaderEpochs()
         self.producer_state = ProducerState()
         self.is_settled = False
@@ -124,9 +105,6 @@ class Log:
         self.shelf: OpenSegments | None = None
         """Who keeps count of descriptors, where somebody does."""
         self._snapshots = Snapshots(disk, directory)
-        self._leaving: list[tuple[int, Segment]] = []
-        # (end offset, segment, position) that was flushed last: mostly the high watermark.
-        self._end_mark: tuple[int, Segment | None, int] = (-1, None, 0)
 
     def start_at(self, offset: int, now_ms: int) -> None:
         """Give an empty log its first segment, in a directory that has none. Most partitions of
@@ -147,6 +125,11 @@ class Log:
         return self.segments[-1]
 
     @property
+    def generation(self) -> int:
+        """Another one where batches are not where they were, or are gone."""
+        return self._segments.generation
+
+    @property
     def size_bytes(self) -> int:
         return sum(segment.size_bytes for segment in self.segments)
 
@@ -162,14 +145,7 @@ class Log:
 
     def aborted_transactions(self, start_offset: int, end_offset: int) -> list[AbortedTransaction]:
         """Those that a reader from `start_offset` to below `end_offset` may meet."""
-        found: list[AbortedTransaction] = []
-        slot = max(bisect_right(self._bases, start_offset) - 1, 0)
-        for segment in self.segments[slot:]:
-            transactions, is_complete = segment.transaction_index.collect(start_offset, end_offset)
-            found += transactions
-            if is_complete:
-                break
-        return found
+        return self._segments.aborted_transactions(start_offset, end_offset)
 
     def producers(self) -> list[Producer]:
         return list(self.producer_state)
@@ -190,7 +166,7 @@ class Log:
         # hot: produce
         for batch in batches:
             if batch[9] >= 0:
-                original = self._check_producers(batches)
+                original = self.producer_state.admit(batches)
                 if original is not None:
                     return self._duplicate(original)
                 break
@@ -256,7 +232,7 @@ class Log:
         entries = self.epochs.entries
         if not entries or leader_epoch > entries[-1][0]:
             self.epochs.assign(leader_epoch, first_offset)
-        self._note_producers(batches, first_offset, marker)
+        self.producer_state.note(batches, first_offset, marker)
         return AppendInfo(
             first_offset, offset - 1, self.log_start_offset, timestamp, False, has_rolled
         )
@@ -278,27 +254,6 @@ class Log:
                 ErrorCode.RECORD_LIST_TOO_LARGE,
                 f"{size} bytes do not fit a segment of {self.config.segment_bytes}",
             )
-
-    def _check_producers(self, batches: Sequence[BatchHeader]) -> ProducerBatch | None:
-        """The batch that one of these repeats, if any; KafkaError if one is out of order."""
-        before = None
-        for batch in batches:
-            if batch.producer_id >= 0:
-                original = self.producer_state.duplicate_of(batch)
-                if original is not None:
-                    return original
-                self.producer_state.check(batch, before)
-                self.producer_state.greet(batch)
-                before = batch
-        return None
-
-    def _note_producers(
-        self, batches: Sequence[BatchHeader], offset: int, marker: Marker | None
-    ) -> None:
-        for batch in batches:
-            if batch[9] >= 0:
-                self.producer_state.update(batch, offset, marker)
-            offset += batch[6] + 1
 
     def _duplicate(self, original: ProducerBatch) -> AppendInfo:
         return AppendInfo(
@@ -343,8 +298,7 @@ class Log:
 
     def discard(self, segment: Segment) -> None:
         """Recovery: a segment that holds nothing of worth; its files go at once."""
-        at = self.segments.index(segment)
-        del self.segments[at], self._bases[at]
+        self._segments.remove(segment)
         self.unflushed.drop(segment)
         segment.close()
         segment.remove("")
@@ -361,8 +315,7 @@ class Log:
         segment.log = self
         if segment.is_open:  # a roll made it before it was ours
             self.opened(segment)
-        self.segments.append(segment)
-        self._bases.append(segment.base_offset)
+        self._segments.add(segment)
 
     # -- reading
 
@@ -389,60 +342,15 @@ class Log:
             )
         if offset >= end_offset:
             return None
-        segment, position = self._start(offset, hint)
-        behind = self._position_of(segment, end_offset)
-        length = behind - position
-        next_offset = end_offset
-        if length > max_bytes:
-            cut = reader.boundary(segment, position, position + max_bytes)
-            length, next_offset = cut.position - position, cut.next_offset
-            if not length and at_least_one:
-                header = segment.header_at(position)
-                length, next_offset = header.size_bytes, header.last_offset + 1
-        elif segment is not self.segments[-1]:
-            slot = bisect_right(self._bases, segment.base_offset)
-            next_offset = min(end_offset, self._bases[slot])
-        if length <= 0:
-            return None
-        return LogRead(
-            FileRange(segment.reader(), position, length),
-            ReadHint(self.generation, next_offset, segment, position + length),
-        )
-
-    def _start(self, offset: int, hint: ReadHint | None) -> tuple[Segment, int]:
-        """Where the batch that holds `offset` starts."""
-        if (
-            hint is not None
-            and hint.offset == offset
-            and hint.generation == self.generation
-            and hint.position < hint.segment.size_bytes
-        ):
-            return hint.segment, hint.position
-        slot = max(bisect_right(self._bases, offset) - 1, 0)
-        for segment in self.segments[slot:]:
-            if segment.base_offset == offset and segment.size_bytes:
-                return segment, 0
-            found = reader.find(segment, offset)
-            if found is not None:
-                if found[1].base_offset > offset and not self.config.is_compacted:
-                    reader.warn_of_gap(segment, offset, found[1].base_offset)
-                return segment, found[0]
-        return self.active, self.active.size_bytes
-
-    def _position_of(self, segment: Segment, end_offset: int) -> int:
-        """Where in the segment the batches below `end_offset` end."""
+        segments = self._segments
+        place = segments.find(offset, hint)
+        if place.base_offset > offset and not self.config.is_compacted:
+            reader.warn_of_gap(place.segment, offset, place.base_offset)
         if end_offset >= self.log_end_offset:
-            return segment.size_bytes
-        mark_offset, mark_segment, mark_position = self._end_mark
-        if mark_offset == end_offset and mark_segment is segment:
-            return mark_position
-        slot = bisect_right(self._bases, segment.base_offset)
-        if slot < len(self._bases) and self._bases[slot] <= end_offset:
-            return segment.size_bytes
-        found = reader.find(segment, end_offset)
-        position = found[0] if found else segment.size_bytes
-        self._end_mark = (end_offset, segment, position)
-        return position
+            behind = place.segment.size_bytes
+        else:
+            behind = segments.position_of(place.segment, end_offset)
+        return segments.read(place, behind, end_offset, max_bytes, at_least_one=at_least_one)
 
     def offset_for_timestamp(self, timestamp: int, end_offset: int) -> TimestampedOffset | None:
         """The first record at or past `timestamp`, if it lies below `end_offset`."""
@@ -483,12 +391,12 @@ class Log:
         if count == len(self.segments):
             self.roll(now_ms)
         if count:
-            self.advance_start(self._bases[count])
+            self.advance_start(self.segments[count].base_offset)
 
     @property
     def has_retired(self) -> bool:
         """Whether a segment lies wholly below the log start."""
-        return len(self._bases) > 1 and self._bases[1] <= self.log_start_offset
+        return len(self.segments) > 1 and self.segments[1].base_offset <= self.log_start_offset
 
     def drop_retired(self, now_ms: int, end_offset: int) -> int:
         """Drop the segments wholly below `end_offset`, which is a log start that the disk knows;
@@ -496,45 +404,25 @@ class Log:
         check(end_offset <= self.log_start_offset, "only what is retired is dropped")
         if self.is_replacing or self.is_held:
             return 0
-        count = max(bisect_right(self._bases, end_offset) - 1, 0)
+        count = self._segments.slot(end_offset)
         for _ in range(count):
             self._drop_segment(self.segments[0], now_ms)
         return count
 
     def _drop_segment(self, segment: Segment, now_ms: int) -> None:
-        segment.rename(DELETED)
-        segment.leave()
-        self._leaving.append((now_ms + self.config.file_delete_delay_ms, segment))
-        at = bisect_right(self._bases, segment.base_offset) - 1
-        del self.segments[at], self._bases[at]
+        self._segments.drop(segment, now_ms + self.config.file_delete_delay_ms)
         self.unflushed.drop(segment)
-        self.generation += 1
 
     def replace(self, gone: Sequence[Segment], segment: Segment, now_ms: int) -> None:
         """A compacted segment takes the place of neighbours, for all who read from now on. Their
         files are the caller's business until they are named `.deleted`."""
-        at = self.segments.index(gone[0])
-        check(self.segments[at : at + len(gone)] == list(gone), "neighbours are replaced")
-        self.segments[at : at + len(gone)] = [segment]
-        self._bases[at : at + len(gone)] = [segment.base_offset]
-        due_ms = now_ms + self.config.file_delete_delay_ms
-        self._leaving += [(due_ms, each) for each in gone]
-        for each in gone:
-            each.leave()
+        self._segments.replace(gone, segment, now_ms + self.config.file_delete_delay_ms)
         segment.log = self
-        self._end_mark = (-1, None, 0)
-        self.generation += 1
 
     def remove_deleted(self, now_ms: int) -> None:
         """Close and remove the files of dropped segments whose delay is over."""
-        while (
-            self._leaving
-            and self._leaving[0][0] <= now_ms
-            and not (self.is_flushing or self.is_replacing)
-        ):
-            _, segment = self._leaving.pop(0)
-            segment.close()
-            segment.remove(DELETED)
+        if not (self.is_flushing or self.is_replacing):
+            self._segments.remove_deleted(now_ms)
 
     def truncate_to(self, offset: int, now_ms: int) -> None:
         """Forget everything from the batch that holds `offset` on, for good."""
@@ -542,7 +430,7 @@ class Log:
             return
         check(not self.is_flushing, "no truncation under a flush")
         check(not self.is_replacing, "no truncation while segments are replaced")
-        self.generation += 1
+        self._segments.forget_places()
         self.is_settled = False
         while len(self.segments) > 1 and self.active.base_offset >= offset:
             self.unflushed.add_directory(self.directory)  # or a power cut undoes the rename
@@ -559,7 +447,6 @@ class Log:
         self.log_end_offset = end_offset
         self.flushed_end_offset = min(self.flushed_end_offset, end_offset)
         self.log_start_offset = min(self.log_start_offset, end_offset)
-        self._end_mark = (-1, None, 0)
         self.epochs.truncate_end(end_offset)
         if self.cleaner_offset is not None:
             self.cleaner_offset = min(self.cleaner_offset, end_offset)
@@ -599,7 +486,7 @@ class Log:
             work.active.is_written = False
         if work.end_offset > self.flushed_end_offset:
             self.flushed_end_offset = work.end_offset
-            self._end_mark = (work.end_offset, work.active, work.position)
+            self._segments.note_end(work.end_offset, work.active, work.position)
 
     def settle(self) -> None:
         """Leave the files as a clean stop does, but for syncing them: indexes trimmed,
@@ -614,16 +501,10 @@ class Log:
     def move(self, directory: str) -> None:
         """The directory has another name now."""
         self.directory = directory
-        for segment in self.segments:
-            segment.move(directory)
-        for _, segment in self._leaving:
-            segment.move(directory)
+        self._segments.move(directory)
         self.unflushed.forget_names()
         self._snapshots.directory = directory
 
     def close(self) -> None:
         """Let go of all descriptors. Nothing is written."""
-        for segment in self.segments:
-            segment.close()
-        for _, segment in self._leaving:
-            segment.close()
+        self._segments.close()

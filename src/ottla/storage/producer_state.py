@@ -29,7 +29,7 @@ that one batch is too little: the headers before it give back the others (`widen
 
 import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from crc32c import crc32c
@@ -99,6 +99,26 @@ class ProducerState:
 
     def get(self, producer_id: int) -> Producer | None:
         return self._producers.get(producer_id)
+
+    def admit(self, batches: Sequence[BatchHeader]) -> ProducerBatch | None:
+        """The batch that one of these repeats, if any; KafkaError if one is out of order."""
+        before = None
+        for batch in batches:
+            if batch.producer_id >= 0:
+                original = self.duplicate_of(batch)
+                if original is not None:
+                    return original
+                self.check(batch, before)
+                self.greet(batch)
+                before = batch
+        return None
+
+    def note(self, batches: Sequence[BatchHeader], offset: int, marker: Marker | None) -> None:
+        """# hot: produce. These batches stand in the log from `offset` on."""
+        for batch in batches:
+            if batch[9] >= 0:
+                self.update(batch, offset, marker)
+            offset += batch[6] + 1
 
     def duplicate_of(self, batch: BatchHeader) -> ProducerBatch | None:
         """The kept batch that this one repeats."""

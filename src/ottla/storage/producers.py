@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
-from ottla.base.errors import CorruptionError, KafkaError
+from ottla.base.errors import CorruptionError
 from ottla.records.batch import BatchHeader
-from ottla.records.control import Marker, read_marker
-from ottla.records.record import iterate_records
 from ottla.storage import reader
+from ottla.storage.markers import marker_at
 from ottla.storage.producer_state import ProducerState
 from ottla.storage.segment import Segment
 from ottla.storage.snapshots import Snapshots
@@ -29,20 +28,9 @@ logger = logging.getLogger(__name__)
 RESEND_ENTRIES: Final = 256
 """Index entries, hence at least batches, that may lie between the first and the last batch that a
 client had in flight: five of each producer."""
-CONTROL_BYTES: Final = 1 << 16
-"""Larger control batches are none that a coordinator wrote."""
 
 Aborts = dict[int, AbortedTransaction]
 """By the offset of the marker."""
-
-
-def marker_at(segment: Segment, position: int, header: BatchHeader) -> Marker | None:
-    """What the control batch there says of a transaction; None where it is of another kind."""
-    size = min(header.size_bytes, CONTROL_BYTES)
-    with suppress(KafkaError):
-        for record in iterate_records(segment.file.pread(size, position), CONTROL_BYTES):
-            return read_marker(record)
-    return None
 
 
 class ProducersLoading:
@@ -113,7 +101,7 @@ class ProducersLoading:
                 break
             if header.producer_id < 0:
                 continue
-            marker = marker_at(segment, position, header) if header.is_control else None
+            marker = marker_at(segment.file, position, header) if header.is_control else None
             if marker is not None and not marker.committed:
                 aborted = state.aborted_by(header.producer_id, header.base_offset)
                 if aborted is not None:

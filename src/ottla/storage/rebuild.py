@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from ottla.base.errors import CorruptionError
 from ottla.base.world import Disk
 from ottla.records.batch import BatchHeader
+from ottla.records.control import Marker
 from ottla.storage.batch_walk import walk
 from ottla.storage.checkpoints import read_whole, replace_whole
 from ottla.storage.config import LogConfig
 from ottla.storage.leader_epochs import LeaderEpochs
+from ottla.storage.markers import marker_at
 from ottla.storage.names import (
     LEADER_EPOCHS,
     LOG,
@@ -28,13 +30,12 @@ from ottla.storage.offset_index import OffsetIndex
 from ottla.storage.producer_state import ProducerState
 from ottla.storage.time_index import TimeIndex
 from ottla.storage.transaction_index import ENTRY as ABORTED_ENTRY
-from ottla.storage.verify_log import is_abort
 
 
 def headers(
     disk: Disk, directory: str, base_offset: int
-) -> Iterator[tuple[int, BatchHeader, bool]]:
-    """(position, header, whether it ends a transaction by an abort) of all batches of a segment;
+) -> Iterator[tuple[int, BatchHeader, Marker | None]]:
+    """(position, header, the marker it is) of all batches of a segment;
     CorruptionError at one that is not sound."""
     path = f"{directory}/{file_name(base_offset, LOG)}"
     file = disk.open(path, read_only=True)
@@ -45,7 +46,7 @@ def headers(
                 raise CorruptionError(
                     each.fault, path=path, position=each.position, size_bytes=each.size_bytes
                 )
-            yield each.position, header, header.is_control and is_abort(file, each)
+            yield each.position, header, marker_at(file, each.position, header)
     finally:
         file.close()
 
@@ -90,11 +91,11 @@ def rebuild_snapshot(disk: Disk, directory: str, bases: list[int], offset: int) 
     for base in bases:
         if base >= offset:
             break
-        for _, header, _ in headers(disk, directory, base):
+        for _, header, marker in headers(disk, directory, base):
             if header.base_offset >= offset:
                 break
             if header.producer_id >= 0 and header.base_offset >= start:
-                state.update(header, header.base_offset)
+                state.update(header, header.base_offset, marker)
     replace_whole(disk, f"{directory}/{file_name(offset, SNAPSHOT)}", state.snapshot())
     return len(state)
 
@@ -124,14 +125,14 @@ def rebuild_transactions(disk: Disk, directory: str, bases: list[int], wanted: i
     open_from: dict[int, int] = {}
     entries = []
     for base in bases:
-        for _, header, is_aborted in headers(disk, directory, base):
+        for _, header, marker in headers(disk, directory, base):
             producer_id = header.producer_id
             if not header.is_control:
                 if header.is_transactional:
                     open_from.setdefault(producer_id, header.base_offset)
                 continue
             first = open_from.pop(producer_id, bases[0])
-            if is_aborted and base == wanted:
+            if marker is not None and not marker.committed and base == wanted:
                 end = header.last_offset
                 stable = min(open_from.values(), default=end + 1)
                 entries.append(ABORTED_ENTRY.pack(0, producer_id, first, end, stable))

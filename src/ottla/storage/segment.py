@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
-from ottla.base.errors import CorruptionError
 from ottla.base.world import Disk, File
-from ottla.records.batch import HEADER_BYTES, LENGTH_OVERHEAD, MAGIC, BatchHeader, read_header
+from ottla.records.batch import LENGTH_OVERHEAD, BatchHeader
 from ottla.storage.config import LogConfig
+from ottla.storage.header_scan import OFFSET_DELTA_MAX, scan_headers
 from ottla.storage.index_file import IndexFile
 from ottla.storage.log_file import LogFile
 from ottla.storage.names import (
@@ -29,9 +29,6 @@ from ottla.storage.offset_index import OffsetIndex
 from ottla.storage.time_index import TimeIndex
 from ottla.storage.transaction_index import TransactionIndex
 
-SCAN_BYTES: Final = 8192
-"""How much a scan of headers reads at once: two index intervals."""
-OFFSET_DELTA_MAX: Final = (1 << 31) - 1
 _UNKNOWN: Final = -2
 KINDS: Final = (LOG, OFFSET_INDEX, TIME_INDEX, TRANSACTION_INDEX)
 """Files of a segment. A .snapshot of the same number tells of what lies before it."""
@@ -424,29 +421,5 @@ class Segment:
         return next(self.headers(position, self.size_bytes))[1]
 
     def headers(self, position: int, end: int) -> Iterator[tuple[int, BatchHeader]]:
-        """(position, header) of each batch from `position` to `end`, by small reads. Offsets that
-        do not ascend are a CorruptionError as well: no CRC covers them."""
-        chunk, chunk_at = b"", position
-        next_offset = self.base_offset
-        while position < end:
-            if position + HEADER_BYTES > chunk_at + len(chunk):
-                chunk, chunk_at = self.file.pread(SCAN_BYTES, position), position
-            at = position - chunk_at
-            header = read_header(chunk, at) if at + HEADER_BYTES <= len(chunk) else None
-            if header is None or not self._is_plausible(header, position, end, next_offset):
-                raise CorruptionError(
-                    "no batch header", path=self.path, position=position, size_bytes=end - position
-                )
-            yield position, header
-            position += header.batch_length + LENGTH_OVERHEAD
-            next_offset = header.base_offset + header.last_offset_delta + 1
-
-    def _is_plausible(self, header: BatchHeader, position: int, end: int, next_offset: int) -> bool:
-        behind = position + header.batch_length + LENGTH_OVERHEAD
-        return (
-            header.magic == MAGIC
-            and position + HEADER_BYTES <= behind <= end
-            and header.base_offset >= next_offset
-            and header.last_offset_delta >= 0
-            and header.base_offset + header.last_offset_delta - self.base_offset <= OFFSET_DELTA_MAX
-        )
+        """(position, header) of each batch from `position` to `end`; see `scan_headers`."""
+        return scan_headers(LogFile(self), self.base_offset, position, end)

@@ -35,7 +35,8 @@ from ottla.storage.names import (
     leaving_state,
     parse_partition_directory,
 )
-from ottla.storage.verify_log import Known, LogCheck, Tally
+from ottla.storage.verify_known import Known
+from ottla.storage.verify_log import LogCheck, Tally
 
 CHECKPOINTS: Final = (RECOVERY_POINTS, LOG_STARTS, HIGH_WATERMARKS, CLEANER_OFFSETS)
 Offsets = dict[TopicPartition, int]

@@ -21,12 +21,10 @@ from ottla.base.errors import CorruptionError, KafkaError
 from ottla.base.limits import DECOMPRESSED_BYTES
 from ottla.base.world import Disk, File
 from ottla.records.batch import BatchHeader
-from ottla.records.control import read_marker
 from ottla.records.record import iterate_records
 from ottla.storage.batch_walk import Stretch, walk
-from ottla.storage.checkpoints import directory_of, read_whole
+from ottla.storage.checkpoints import read_whole
 from ottla.storage.findings import (
-    ACCEPT,
     AT_START,
     CUT,
     HARMLESS,
@@ -36,16 +34,15 @@ from ottla.storage.findings import (
     damage,
     note,
 )
+from ottla.storage.header_scan import OFFSET_DELTA_MAX
 from ottla.storage.identity import read_topic_id, topic_id_text
 from ottla.storage.leader_epochs import LeaderEpochs, read_leader_epochs
+from ottla.storage.markers import marker_at
 from ottla.storage.names import (
-    HIGH_WATERMARKS,
     LEADER_EPOCHS,
     LOG,
-    LOG_STARTS,
     OFFSET_INDEX,
     PARTITION_METADATA,
-    RECOVERY_POINTS,
     SNAPSHOT,
     TEMPORARY,
     TIME_INDEX,
@@ -54,25 +51,12 @@ from ottla.storage.names import (
     parse_file,
 )
 from ottla.storage.producer_state import ProducerState
-from ottla.storage.segment import OFFSET_DELTA_MAX
 from ottla.storage.sound import OFFSET_MAX
 from ottla.storage.verify_index import OffsetIndexCheck, TimeIndexCheck, TransactionIndexCheck
+from ottla.storage.verify_known import Known
 
 BATCH_BYTES: Final = 128 << 20
 """Larger batches are not unpacked."""
-CONTROL_BYTES: Final = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the log directory says of a partition; None where it says nothing."""
-
-    is_clean: bool = False
-    recovery_point: int | None = None
-    log_start_offset: int | None = None
-    high_watermark: int | None = None
-    cleaned_end: int | None = None
-    """Up to which compaction has been: below it offsets may be missing."""
 
 
 @dataclass(slots=True)
@@ -121,7 +105,6 @@ class LogCheck:
     ) -> None:
         self.disk = disk
         self.directory = directory
-        self.log_dir = directory_of(directory)
         self.known = known
         self.tally = tally
         self.with_records = with_records
@@ -161,7 +144,10 @@ class LogCheck:
         if not self._is_over:
             self.end_offset = books.next_offset
         yield from self._snapshots_to(OFFSET_MAX)
-        yield from self._against_checkpoints()
+        known, end, epochs = self.known, self.end_offset, books.epochs
+        yield from known.findings(self.directory, end, is_torn=self._is_over)
+        if epochs is not None:
+            yield from known.epoch_findings(self.disk, self.directory, epochs, self.first_base, end)
 
     # -- what is there
 
@@ -276,7 +262,8 @@ class LogCheck:
                     continue
             else:
                 yield from self._sound(file, each, header)
-            if header.is_control and not each.fault and is_abort(file, each):
+            marker = None if each.fault else marker_at(file, each.position, header)
+            if marker is not None and not marker.committed:
                 aborts.aborted(each.position, header)
             offsets.batch(each.position, header)
             times.batch(each.position, header)
@@ -407,56 +394,3 @@ class LogCheck:
             if saved == last.last_offset and producer.epoch != seen.epoch:
                 return f"producer {producer.producer_id} has epoch {producer.epoch}"
         return ""
-
-    def _against_checkpoints(self) -> Iterator[Finding]:
-        known, end = self.known, self.end_offset
-        whose = self.directory.rpartition("/")[2]
-        point = known.recovery_point
-        path = f"{self.log_dir}/{RECOVERY_POINTS}"
-        if point is not None and point > end and not self._is_over:
-            cause = f"{whose}: offset {point} was flushed, the log ends at {end}"
-            yield damage(path, cause, f"{LOST}, or {ACCEPT}")
-        elif point is not None and point < end and known.is_clean:
-            yield note(path, f"{whose}: recovery point {point}, the log ends at {end}", REBUILD)
-        mark = known.high_watermark
-        path = f"{self.log_dir}/{HIGH_WATERMARKS}"
-        if mark is not None and (mark > end or mark < 0):
-            yield note(path, f"{whose}: high watermark {mark}, the log ends at {end}", REBUILD)
-        elif mark is not None and mark < end and known.is_clean:
-            yield note(path, f"{whose}: high watermark {mark}, the log ends at {end}", HARMLESS)
-        start = known.log_start_offset
-        path = f"{self.log_dir}/{LOG_STARTS}"
-        if start is not None and (start > end or start < 0):
-            yield damage(path, f"{whose}: log start {start}, the log ends at {end}", REBUILD)
-            return
-        yield from self._against_epochs(path, max(start or 0, self.first_base), whose)
-
-    def _against_epochs(self, path: str, start: int, whose: str) -> Iterator[Finding]:
-        """The book of epochs begins where the log does."""
-        epochs = self._books.epochs
-        if epochs is None or not epochs.entries:
-            return
-        first, last = epochs.entries[0].start_offset, epochs.entries[-1].start_offset
-        cause = f"{whose}: the log starts at {start}, its epochs at {first}"
-        if first != start and self.known.is_clean:
-            yield damage(path, cause, REBUILD)
-        elif first > start:
-            yield note(path, cause, AT_START)
-        if last >= self.end_offset and self.known.is_clean:
-            path = f"{self.directory}/{LEADER_EPOCHS}"
-            cause = f"an epoch starts at {last}, the log ends at {self.end_offset}"
-            yield damage(path, cause, REBUILD, size_bytes=self.disk.size(path))
-
-
-def is_abort(file: File, each: Stretch) -> bool:
-    """Whether a control batch marks the abort of a transaction."""
-    if each.size_bytes > CONTROL_BYTES:
-        return False
-    try:
-        batch = file.pread(each.size_bytes, each.position)
-        for record in iterate_records(batch, CONTROL_BYTES):
-            marker = read_marker(record)
-            return marker is not None and not marker.committed
-    except KafkaError:
-        pass
-    return False
