@@ -7,7 +7,7 @@ import pytest
 
 from ottla.base.errors import ErrorCode
 from ottla.coordinator.group.classic import EMPTY, STABLE, ClassicGroup
-from ottla.coordinator.group.consumer_protocol import (
+from ottla.protocol.consumer_protocol import (
     ConsumerProtocolAssignment,
     TopicPartition,
     assignment_bytes,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ottla.base.errors import ErrorCode
 from ottla.base.ids import Uuid
 from ottla.coordinator.group.classic import STABLE
-from ottla.coordinator.group.consumer_protocol import assignment_bytes, read_assignment
+from ottla.protocol.consumer_protocol import assignment_bytes, read_assignment
 from ottla.protocol.messages.join_group import JoinGroupResponse
 from ottla.protocol.messages.leave_group import MemberIdentity
 from ottla.protocol.messages.sync_group import SyncGroupResponse

@@ -12,7 +12,7 @@ from ottla.base.ids import ZERO_UUID, PartitionIndex, TopicPartition
 from ottla.client import offsets
 from ottla.client.asking import Asking, raise_named
 from ottla.client.errors import code_of, raise_for
-from ottla.client.offsets import Membership, OffsetAndMetadata, OffsetAndTimestamp
+from ottla.client.offsets import GroupMetadata, OffsetAndMetadata, OffsetAndTimestamp
 from ottla.client.rows import (
     ClusterRow,
     ConfigEntry,
@@ -283,7 +283,7 @@ class Admin(Asking):
         self._nodes()
         wanted = {key: OffsetAndMetadata(offset) for key, offset in _by_key(places).items()}
         timeout_ms = self.settings.request_timeout_ms
-        await offsets.commit(self._cluster, group_id, wanted, Membership(), timeout_ms)
+        await offsets.commit(self._cluster, wanted, lambda: GroupMetadata(group_id), timeout_ms)
 
     async def delete_group_offsets(self, group_id: str, partitions: Iterable[Key]) -> None:
         topics: dict[str, offset_delete.OffsetDeleteRequestTopic] = {}

@@ -8,6 +8,8 @@ Batches are decoded one at a time, when their first record is asked for; one tha
 in part stays first in the buffer.
 A seek forgets what was fetched and raises `turn`: answers to requests of an earlier turn, and
 readers that were in the middle of a batch, see that it is not theirs any more.
+Nothing is handed out of a partition that is stopped: by the user (`pause`), or for as long as
+it is being given to somebody else or has just come (`hold`).
 """
 
 from collections import deque
@@ -31,7 +33,9 @@ class PartitionState:
         "head",
         "head_at",
         "high_watermark",
+        "is_held",
         "is_paused",
+        "is_stopped",
         "key",
         "last_stable_offset",
         "position",
@@ -56,7 +60,7 @@ class PartitionState:
         """The first batch of the buffer, decoded; `head_at` is the first record of it that was
         not handed out."""
         self.head_at = 0
-        self.is_paused = False
+        self.is_paused = self.is_held = self.is_stopped = False
         self.blocked_until = 0.0
         self.error: Exception | None = None
         """To be raised by the next poll."""
@@ -75,6 +79,19 @@ class PartitionState:
         self.head = None
         self.error = None
         self.blocked_until = 0.0
+
+    @property
+    def is_in_hand(self) -> bool:
+        """Whether a reader has records of it and did not ask for more yet."""
+        return self.done != self.position
+
+    def pause(self, is_paused: bool) -> None:
+        self.is_paused = is_paused
+        self.is_stopped = is_paused or self.is_held
+
+    def hold(self, is_held: bool) -> None:
+        self.is_held = is_held
+        self.is_stopped = is_held or self.is_paused
 
     def add(self, batch: FetchedBatch) -> None:
         self.buffer.append(batch)

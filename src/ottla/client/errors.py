@@ -57,6 +57,16 @@ class DeliveryError(ClientError):
         self.is_uncertain = is_uncertain
 
 
+class CommitFailedError(ClientError):
+    """Offsets were not kept, since the consumer that had read them is no member of the group any
+    more, or of an older generation: somebody else may have its partitions, and reads on from what
+    was committed before. `code` is the broker's word."""
+
+    def __init__(self, message: str, *, code: ErrorCode | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class NoOffsetError(ClientError):
     """A partition has no position, and `auto_offset_reset` is "none"."""
 
@@ -75,6 +85,18 @@ STALE_METADATA: Final = frozenset(
         ErrorCode.KAFKA_STORAGE_ERROR,
     }
 )
+
+OUTDATED: Final = frozenset(
+    {
+        ErrorCode.ILLEGAL_GENERATION,
+        ErrorCode.UNKNOWN_MEMBER_ID,
+        ErrorCode.REBALANCE_IN_PROGRESS,
+        ErrorCode.FENCED_MEMBER_EPOCH,
+        ErrorCode.STALE_MEMBER_EPOCH,
+        ErrorCode.FENCED_INSTANCE_ID,
+    }
+)
+"""Who asks is no member of the group, or not of its present generation."""
 
 STALE_COORDINATOR: Final = frozenset(
     {ErrorCode.COORDINATOR_NOT_AVAILABLE, ErrorCode.NOT_COORDINATOR}

@@ -12,9 +12,11 @@ from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import PartitionIndex, TopicPartition
 from ottla.client.cluster import Cluster, KeyType
 from ottla.client.errors import (
+    OUTDATED,
     RETRIABLE,
     STALE_COORDINATOR,
     STALE_METADATA,
+    CommitFailedError,
     NoBrokersError,
     TimedOutError,
     code_of,
@@ -148,23 +150,70 @@ async def _ask_leader(
     return found
 
 
-class Membership(NamedTuple):
-    """Who commits: a member of a group in a generation, or nobody (-1, "")."""
+class GroupMetadata(NamedTuple):
+    """Who commits: a member of a group in a generation, or nobody (-1, "") for the group."""
 
-    generation: int = -1
+    group_id: str
+    generation_id: int = -1
+    """The member's epoch, where the group has the protocol of KIP-848."""
     member_id: str = ""
-    instance_id: str | None = None
+    group_instance_id: str | None = None
 
 
 async def commit(
     cluster: Cluster,
-    group_id: str,
     offsets: Mapping[TopicPartition, OffsetAndMetadata],
-    member: Membership,
+    member: Callable[[], GroupMetadata],
     timeout_ms: int,
 ) -> None:
-    """Keep offsets as a group's. KafkaError where a partition is refused: none of it may be
-    taken to be kept then."""
+    """Keep offsets as a group's, on behalf of whom `member` names at each try.
+
+    CommitFailedError where the member is none any more, or of an older generation; KafkaError
+    where a partition is refused: none of it may be taken to be kept then.
+    """
+    topics = _commit_rows(offsets)
+
+    async def attempt() -> None:
+        group = member()
+        request = OffsetCommitRequest(
+            group_id=group.group_id,
+            generation_id_or_member_epoch=group.generation_id,
+            member_id=group.member_id,
+            group_instance_id=group.group_instance_id,
+            topics=topics,
+        )
+        node = await cluster.coordinator(KeyType.GROUP, group.group_id)
+        with minding(cluster, group.group_id):
+            response = await cluster.peer(node).ask(
+                request, OffsetCommitResponse, last=LAST_BY_NAME
+            )
+            for topic in response.topics:
+                for row in topic.partitions:
+                    where = f"{topic.name}-{row.partition_index}"
+                    _check_commit(row.error_code, where, group, member)
+
+    what = f"commit of group {member().group_id!r}"
+    await patiently(cluster, what, timeout_ms, attempt)
+
+
+def _check_commit(
+    number: int, where: str, group: GroupMetadata, member: Callable[[], GroupMetadata]
+) -> None:
+    code = code_of(number)
+    if code not in OUTDATED or not group.member_id:
+        raise_for(number, f"{where}: {code.name}")
+        return
+    if code is ErrorCode.STALE_MEMBER_EPOCH and member() != group:
+        # The epoch moved on while the request was under way, and the member still is one.
+        raise KafkaError(ErrorCode.UNSTABLE_OFFSET_COMMIT, "the member epoch moved on")
+    raise CommitFailedError(
+        f"{where}: {code.name}: the partition may be another member's by now", code=code
+    )
+
+
+def _commit_rows(
+    offsets: Mapping[TopicPartition, OffsetAndMetadata],
+) -> list[OffsetCommitRequestTopic]:
     topics: dict[str, OffsetCommitRequestTopic] = {}
     for key, committed in offsets.items():
         rows = topics.setdefault(key.topic, OffsetCommitRequestTopic(name=key.topic, partitions=[]))
@@ -176,26 +225,7 @@ async def commit(
                 committed_metadata=committed.metadata,
             )
         )
-    request = OffsetCommitRequest(
-        group_id=group_id,
-        generation_id_or_member_epoch=member.generation,
-        member_id=member.member_id,
-        group_instance_id=member.instance_id,
-        topics=list(topics.values()),
-    )
-
-    async def attempt() -> None:
-        node = await cluster.coordinator(KeyType.GROUP, group_id)
-        with minding(cluster, group_id):
-            response = await cluster.peer(node).ask(
-                request, OffsetCommitResponse, last=LAST_BY_NAME
-            )
-            for topic in response.topics:
-                for row in topic.partitions:
-                    name = code_of(row.error_code).name
-                    raise_for(row.error_code, f"{topic.name}-{row.partition_index}: {name}")
-
-    await patiently(cluster, f"commit of group {group_id!r}", timeout_ms, attempt)
+    return list(topics.values())
 
 
 async def committed(
@@ -210,10 +240,10 @@ async def committed(
         node = await cluster.coordinator(KeyType.GROUP, group_id)
         with minding(cluster, group_id):
             channel = await cluster.peer(node).connected()
-            if channel.versions.pick(ApiKey.OFFSET_FETCH, LAST_BY_NAME) < 8:
-                return _of_old(
-                    await channel.ask(_old_request(group_id, names), OffsetFetchResponse)
-                )
+            version = channel.versions.pick(ApiKey.OFFSET_FETCH, LAST_BY_NAME)
+            if version < 8:
+                old = _old_request(group_id, names, require_stable=version >= 7)
+                return _of_old(await channel.ask(old, OffsetFetchResponse))
             response = await channel.ask(
                 _new_request(group_id, names), OffsetFetchResponse, last=LAST_BY_NAME
             )
@@ -227,14 +257,18 @@ def _new_request(group_id: str, names: Mapping[str, list[int]]) -> OffsetFetchRe
         OffsetFetchRequestTopics(name=name, partition_indexes=found)
         for name, found in names.items()
     ]
-    return OffsetFetchRequest(groups=[OffsetFetchRequestGroup(group_id=group_id, topics=topics)])
+    return OffsetFetchRequest(
+        groups=[OffsetFetchRequestGroup(group_id=group_id, topics=topics)], require_stable=True
+    )
 
 
-def _old_request(group_id: str, names: Mapping[str, list[int]]) -> OffsetFetchRequest:
+def _old_request(
+    group_id: str, names: Mapping[str, list[int]], *, require_stable: bool
+) -> OffsetFetchRequest:
     topics = [
         OffsetFetchRequestTopic(name=name, partition_indexes=found) for name, found in names.items()
     ]
-    return OffsetFetchRequest(group_id=group_id, topics=topics)
+    return OffsetFetchRequest(group_id=group_id, topics=topics, require_stable=require_stable)
 
 
 def _of_new(response: OffsetFetchResponse) -> dict[TopicPartition, OffsetAndMetadata]:

@@ -226,6 +226,7 @@ class SyncConsumer(_Blocking[Consumer]):
     pause = at_once(Consumer.pause)
     resume = at_once(Consumer.resume)
     paused = at_once(Consumer.paused)
+    group_metadata = at_once(Consumer.group_metadata)
 
 
 class SyncAdmin(_Blocking[Admin]):

@@ -23,14 +23,6 @@ from ottla.coordinator.group import consumer_records as records
 from ottla.coordinator.group.classic import CONSUMER, STABLE, ClassicGroup
 from ottla.coordinator.group.consumer_group import ConsumerGroup, metadata_hash
 from ottla.coordinator.group.consumer_member import ConsumerMember
-from ottla.coordinator.group.consumer_protocol import (
-    ConsumerProtocolSubscription,
-    TopicPartition,
-    assignment_bytes,
-    read_assignment,
-    read_subscription,
-    version_of,
-)
 from ottla.coordinator.group.consumer_records import (
     ClassicMemberMetadata,
     ClassicProtocol,
@@ -43,6 +35,14 @@ from ottla.coordinator.group.rebalance import Rebalance
 from ottla.coordinator.group.records import GroupLogRecord, group_forgotten
 from ottla.coordinator.shard import Host, Outcome
 from ottla.metadata.image import ClusterImage
+from ottla.protocol.consumer_protocol import (
+    ConsumerProtocolSubscription,
+    TopicPartition,
+    assignment_bytes,
+    read_assignment,
+    read_subscription,
+    version_of,
+)
 
 logger = logging.getLogger(__name__)
 

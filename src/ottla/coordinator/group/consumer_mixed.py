@@ -37,10 +37,6 @@ from ottla.coordinator.group.consumer_migration import (
     told_assignment,
     topics_of,
 )
-from ottla.coordinator.group.consumer_protocol import (
-    ConsumerProtocolSubscription,
-    read_subscription,
-)
 from ottla.coordinator.group.consumer_step import Step
 from ottla.coordinator.group.groups import Groups
 from ottla.coordinator.group.member import Protocol, size_of
@@ -50,6 +46,10 @@ from ottla.coordinator.group.records import GroupLogRecord
 from ottla.coordinator.pending import Pending
 from ottla.coordinator.shard import Host, Outcome
 from ottla.metadata.image import ClusterImage
+from ottla.protocol.consumer_protocol import (
+    ConsumerProtocolSubscription,
+    read_subscription,
+)
 from ottla.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
 from ottla.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse
 from ottla.protocol.messages.leave_group import (
