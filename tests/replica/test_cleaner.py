@@ -64,6 +64,7 @@ class Directory:
         self.log_dir = SimpleNamespace(logs={}, is_offline=False)
         self.partitions: list[Any] = []
         self.failures: list[OSError] = []
+        self.checkpoint_error: OSError | None = None
 
     def add(self, log: Log, number: int) -> None:
         log.topic_partition = log.topic_partition._replace(partition=number)  # type: ignore[arg-type]
@@ -78,6 +79,11 @@ class Directory:
         if error.errno != errno.ENOSPC:
             self.log_dir.is_offline = True
 
+    def checkpoint(self, then: Callable[[OSError | None], None]) -> None:
+        if self.checkpoint_error is not None:
+            self.failed(self.checkpoint_error)
+        then(self.checkpoint_error)
+
 
 class Bench:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,8 +92,6 @@ class Bench:
         self.offload = Offload()
         self.directory = Directory()
         self.settings = BrokerSettings(log_cleaner_backoff_ms=1)
-        self.checkpoints = 0
-        self.checkpoint_error: OSError | None = None
         self.failures: list[BaseException] = []
         self.slept: list[float] = []
         world = SimpleNamespace(disk=self.disk, clock=self.clock, offload=self.offload)
@@ -96,7 +100,6 @@ class Bench:
             self.directory,  # type: ignore[arg-type]
             settings=lambda: self.settings,
             share=1,
-            checkpoint=self.checkpoint,  # type: ignore[arg-type]
             on_failure=self.failures.append,
         )
 
@@ -105,12 +108,6 @@ class Bench:
             await asyncio.sleep(0)
 
         monkeypatch.setattr(self.cleaner, "_sleep", sleep)
-
-    def checkpoint(self, _: Any, done: Callable[[OSError | None], None]) -> None:
-        self.checkpoints += 1
-        if self.checkpoint_error is not None:
-            self.directory.failed(self.checkpoint_error)
-        done(self.checkpoint_error)
 
     def log(self, number: int, *, records: int = 30, keys: int = 5) -> Log:
         log = make_log(self.disk, COMPACTED, f"data/t-{number}")
@@ -161,18 +158,18 @@ def test_the_recovery_point_is_written_before_and_the_cleaner_offset_after(bench
     log = bench.log(0)
     written: list[tuple[int, int | None]] = []
 
-    def checkpoint(_: Any, done: Callable[[OSError | None], None]) -> None:
+    def checkpoint(done: Callable[[OSError | None], None]) -> None:
         written.append((count(log), log.cleaner_offset))
         done(None)
 
-    bench.cleaner._checkpoint = checkpoint  # type: ignore[assignment]
+    bench.directory.checkpoint = checkpoint  # type: ignore[method-assign]
     assert bench.run()
     assert written == [(30, None), (5, 30)]
 
 
 def test_no_pass_without_a_durable_recovery_point(bench: Bench) -> None:
     log = bench.log(0)
-    bench.checkpoint_error = OSError(errno.ENOSPC, "full")
+    bench.directory.checkpoint_error = OSError(errno.ENOSPC, "full")
     assert not bench.run()
     assert count(log) == 30
 

@@ -11,7 +11,8 @@ from ottla.base.ids import PartitionIndex, TopicPartition
 from ottla.base.options import BrokerSettings, effective_topic
 from ottla.records.builder import build_batch
 from ottla.records.record import Record
-from ottla.replica.partition import HINT_COUNT, Partition, batch_rules
+from ottla.replica.partition import HINT_COUNT, Partition
+from ottla.replica.topic_rules import batch_rules
 from ottla.storage.config import LogConfig
 from ottla.storage.log import Log
 from tests.storage.memory_disk import MemoryDisk

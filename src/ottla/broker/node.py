@@ -47,8 +47,9 @@ from ottla.protocol.framing import compile_ahead
 from ottla.replica.cleaner import Cleaners
 from ottla.replica.fetch_session import FetchSessions
 from ottla.replica.loading import Loading, survey
-from ottla.replica.manager import ReplicaManager, log_config
+from ottla.replica.manager import ReplicaManager
 from ottla.replica.purgatory import Deadlines
+from ottla.replica.topic_rules import log_config
 from ottla.storage.config import LogConfig
 from ottla.storage.group_opening import Opened
 from ottla.storage.identity import Identity, read_meta_properties

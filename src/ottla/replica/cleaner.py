@@ -50,8 +50,6 @@ SHORT_S: Final = 0.05
 RETRY_S: Final = 1.0
 """After a shortage in the middle of a swap."""
 
-Checkpoint = Callable[[Directory, Callable[[OSError | None], None]], None]
-
 
 class GivenUpError(Exception):
     """The log is not what it was, or the node stops: the pass ends, and nothing is wrong."""
@@ -67,17 +65,14 @@ class Cleaner:
         *,
         settings: Callable[[], BrokerSettings],
         share: int,
-        checkpoint: Checkpoint,
         on_failure: Callable[[BaseException], None],
     ) -> None:
         """`settings` gives the broker's options as they are; `share` is the number of cleaners
-        that share memory and rate; `checkpoint` makes a directory's offsets durable; `on_failure`
-        is told of what the node cannot go on after."""
+        that share memory and rate; `on_failure` is told of what the node cannot go on after."""
         self._world = world
         self._directory = directory
         self._settings = settings
         self._share = share
-        self._checkpoint = checkpoint
         self._on_failure = on_failure
         self._uncleanable: dict[Log, None] = {}
         self._stopping = asyncio.Event()
@@ -289,7 +284,7 @@ class Cleaner:
             else:
                 future.set_result(None)
 
-        self._checkpoint(self._directory, done)
+        self._directory.checkpoint(done)
         await future
 
 
@@ -310,7 +305,6 @@ class Cleaners:
                 directory,
                 settings=settings,
                 share=len(replicas.directories),
-                checkpoint=replicas.checkpoint,
                 on_failure=on_failure,
             )
             for directory in replicas.directories

@@ -13,6 +13,7 @@ beginning and of its end. Whatever else takes the directory offline, alone, unti
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 from ottla.base.disk_errors import is_shortage
@@ -36,8 +37,10 @@ QUIET_S: Final = 10.0
 
 class Directory:
     __slots__ = (
+        "_clock",
         "_due",
         "_loop",
+        "_offload",
         "_on_room",
         "_partitions",
         "_retry_timer",
@@ -61,6 +64,8 @@ class Directory:
         self.log_dir = log_dir
         self.is_kick_due = False
         self._loop = loop
+        self._clock = world.clock
+        self._offload = world.offload
         self._on_room = on_room
         self._partitions: dict[Log, Partition] = {}
         self._due: dict[Log, asyncio.TimerHandle] = {}
@@ -170,6 +175,53 @@ class Directory:
             partition.log.topic_partition: partition.high_watermark
             for partition in self._partitions.values()
         }
+
+    # -- background
+
+    def clean_up(self) -> None:
+        """Retention, and files whose delay is over."""
+        now_ms = self._clock.time_ms()
+        try:
+            self.log_dir.remove_deleted()
+            for partition in self:
+                if not partition.log.is_held:
+                    partition.log.retire_old_segments(now_ms, partition.high_watermark)
+        except OSError as error:
+            self.failed(error)
+        logs = [each.log for each in self if each.log.has_retired]
+        retired = [(log, log.log_start_offset) for log in logs]
+        if retired and not self.log_dir.is_offline:
+            self.checkpoint(partial(self._drop_retired, retired))
+
+    def _drop_retired(self, retired: list[tuple[Log, int]], error: OSError | None) -> None:
+        """Segments of which the disk knows that the log starts behind them. A full disk cannot
+        be told: then one of each log goes, behind what went before, and makes room."""
+        log_dir = self.log_dir
+        now_ms = self._clock.time_ms()
+        try:
+            for log, end_offset in retired:
+                if log_dir.is_offline or log_dir.logs.get(log.topic_partition) is not log:
+                    continue
+                if error is not None and log.has_retired:
+                    log_dir.disk.sync_directory(log.directory)
+                    end_offset = log.segments[1].base_offset
+                log.drop_retired(now_ms, end_offset)
+        except OSError as failure:
+            self.failed(failure)
+
+    def checkpoint(self, then: Callable[[OSError | None], None] = lambda _: None) -> None:
+        """Make all offsets durable, then call back, with the error if that failed."""
+
+        def done(error: OSError | None) -> None:
+            if error is not None:
+                self.failed(error)
+            else:
+                self.has_room()
+            then(error)
+
+        self.log_dir.write_checkpoints(self.high_watermarks(), self._offload, done)
+
+    # -- failures
 
     def failed(self, error: OSError) -> None:
         """Something could not be done. A shortage is waited out, and what can be put off is

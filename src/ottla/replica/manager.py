@@ -12,7 +12,7 @@ offline, is not made anew, as in Kafka: it is in there.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -25,8 +25,8 @@ from ottla.metadata.delta import Delta
 from ottla.metadata.image import ClusterImage, PartitionImage, TopicImage
 from ottla.replica.directory import Directory
 from ottla.replica.mover import Mover
-from ottla.replica.partition import Partition, batch_rules
-from ottla.storage.config import LogConfig
+from ottla.replica.partition import Partition
+from ottla.replica.topic_rules import log_config
 from ottla.storage.group_opening import Opened
 from ottla.storage.log import Log
 from ottla.storage.log_dir import LogDir
@@ -56,7 +56,6 @@ class ReplicaManager:
         settings: BrokerSettings,
         log_dirs: Sequence[LogDir],
     ) -> None:
-        self._world = world
         self._node_id = node_id
         self._settings = settings
         self.directories = [
@@ -65,7 +64,7 @@ class ReplicaManager:
         shelf = OpenSegments(capacity_for(world.disk.open_files_max()), self._hurry)
         for log_dir in log_dirs:
             log_dir.shelf = shelf
-        self.mover = Mover(world.offload, checkpoint=self.checkpoint, moved=self._moved)
+        self.mover = Mover(world.offload, moved=self._moved)
         self._partitions: dict[str | bytes, dict[int, Partition]] = {}
         """By topic name and, the same object, by topic id."""
         self._refusals: dict[tuple[str | bytes, int], ErrorCode] = {}
@@ -362,61 +361,15 @@ class ReplicaManager:
     # -- background
 
     def clean_up(self) -> None:
-        """Retention, and files whose delay is over. Called every
-        `log.retention.check.interval.ms`."""
-        now_ms = self._world.clock.time_ms()
+        """Called every `log.retention.check.interval.ms`."""
         for directory in self.directories:
-            if directory.log_dir.is_offline:
-                continue
-            try:
-                directory.log_dir.remove_deleted()
-                for partition in directory:
-                    if partition.log.is_held:
-                        continue
-                    partition.log.retire_old_segments(now_ms, partition.high_watermark)
-            except OSError as error:
-                directory.failed(error)
-            logs = [each.log for each in directory if each.log.has_retired]
-            retired = [(log, log.log_start_offset) for log in logs]
-            if retired and not directory.log_dir.is_offline:
-                self.checkpoint(directory, partial(self._drop_retired, directory, retired))
-
-    def _drop_retired(
-        self, directory: Directory, retired: list[tuple[Log, int]], error: OSError | None
-    ) -> None:
-        """Segments of which the disk knows that the log starts behind them. A full disk cannot
-        be told: then one of each log goes, behind what went before, and makes room."""
-        log_dir = directory.log_dir
-        now_ms = self._world.clock.time_ms()
-        try:
-            for log, end_offset in retired:
-                if log_dir.is_offline or log_dir.logs.get(log.topic_partition) is not log:
-                    continue
-                if error is not None and log.has_retired:
-                    self._world.disk.sync_directory(log.directory)
-                    end_offset = log.segments[1].base_offset
-                log.drop_retired(now_ms, end_offset)
-        except OSError as failure:
-            directory.failed(failure)
+            if not directory.log_dir.is_offline:
+                directory.clean_up()
 
     def write_checkpoints(self) -> None:
         for directory in self.directories:
             if not directory.log_dir.is_offline:
-                self.checkpoint(directory)
-
-    def checkpoint(
-        self, directory: Directory, then: Callable[[OSError | None], None] = lambda _: None
-    ) -> None:
-        """Make a directory's offsets durable, then call back, with the error if that failed."""
-
-        def done(error: OSError | None) -> None:
-            if error is not None:
-                directory.failed(error)
-            else:
-                directory.has_room()
-            then(error)
-
-        directory.log_dir.write_checkpoints(directory.high_watermarks(), self._world.offload, done)
+                directory.checkpoint()
 
     async def close(self) -> None:
         """Flush, and leave every directory as a clean stop does."""
@@ -433,33 +386,3 @@ class ReplicaManager:
                 directory.log_dir.close(directory.high_watermarks(), is_clean=is_clean)
             except OSError as error:  # the others are left clean all the same
                 logger.error("log directory %s: no clean stop: %s", directory.log_dir.path, error)
-
-
-def log_config(settings: TopicSettings, broker: BrokerSettings) -> LogConfig:
-    """What a topic's logs need of its settings."""
-    is_compacted = "compact" in settings.cleanup_policy
-    segment_ms = settings.segment_ms
-    if is_compacted:  # what is not rolled cannot be compacted
-        segment_ms = min(segment_ms, settings.max_compaction_lag_ms)
-    rules = batch_rules(settings)
-    return LogConfig(
-        segment_bytes=settings.segment_bytes,
-        segment_ms=segment_ms,
-        segment_jitter_ms=settings.segment_jitter_ms,
-        segment_index_bytes=settings.segment_index_bytes,
-        index_interval_bytes=settings.index_interval_bytes,
-        retention_ms=settings.retention_ms,
-        retention_bytes=settings.retention_bytes,
-        file_delete_delay_ms=settings.file_delete_delay_ms,
-        flush_messages=settings.flush_messages,
-        flush_ms=settings.flush_ms,
-        producer_id_expiration_ms=broker.producer_id_expiration_ms,
-        is_deleted_by_retention="delete" in settings.cleanup_policy,
-        is_compacted=is_compacted,
-        min_cleanable_dirty_ratio=settings.min_cleanable_dirty_ratio,
-        min_compaction_lag_ms=settings.min_compaction_lag_ms,
-        max_compaction_lag_ms=settings.max_compaction_lag_ms,
-        delete_retention_ms=settings.delete_retention_ms,
-        codec=rules.codec,
-        codec_level=rules.level,
-    )

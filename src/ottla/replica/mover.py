@@ -36,8 +36,6 @@ STEPS_MAX: Final = 50
 PAUSE_S: Final = 0.1
 """Until it is looked again whether a move may begin."""
 
-Checkpoint = Callable[[Directory, Callable[[OSError | None], None]], None]
-
 
 class Move:
     """One partition on its way."""
@@ -61,14 +59,11 @@ class Mover:
         self,
         offload: Offload,
         *,
-        checkpoint: Checkpoint,
         moved: Callable[[Partition, Directory], None],
     ) -> None:
-        """`checkpoint` makes a directory's offsets durable; `moved(partition, directory)` takes
-        note of where a partition is now."""
+        """`moved(partition, directory)` takes note of where a partition is now."""
         self.moves: dict[TopicPartition, Move] = {}
         self._offload = offload
-        self._checkpoint = checkpoint
         self._moved = moved
         self._left: dict[TopicPartition, Directory] = {}
         """Where partitions came from whose copy is not flushed yet."""
@@ -180,7 +175,7 @@ class Mover:
 
     async def _save_start(self, move: Move) -> None:
         saved: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
-        self._checkpoint(move.home, saved.set_result)
+        move.home.checkpoint(saved.set_result)
         error = await saved
         if error is not None:
             raise error

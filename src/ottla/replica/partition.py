@@ -26,9 +26,9 @@ from ottla.base.topic_options import TopicSettings
 from ottla.base.world import FileRange
 from ottla.metadata.topic_names import INTERNAL_TOPICS
 from ottla.records.batch import TRANSACTIONAL, BatchHeader, read_header
-from ottla.records.compression import CODEC_NUMBERS
 from ottla.records.control import Marker, build_marker
-from ottla.records.validation import BatchRules, check_produced
+from ottla.records.validation import check_produced
+from ottla.replica.topic_rules import batch_rules
 from ottla.storage.log import AppendInfo, Log
 from ottla.storage.log_segments import LogRead, ReadHint
 from ottla.storage.transaction_index import AbortedTransaction
@@ -354,23 +354,3 @@ class Partition:
         if self.settings.flush_on_ack:
             return self.log.flushed_end_offset
         return self.log.log_end_offset
-
-
-def batch_rules(settings: TopicSettings) -> BatchRules:
-    """What a topic's settings ask of a produced batch."""
-    codec = level = None
-    if settings.compression_type == "uncompressed":
-        codec = 0
-    elif settings.compression_type != "producer":
-        codec = CODEC_NUMBERS[settings.compression_type]
-        level = getattr(settings, f"compression_{settings.compression_type}_level", None)
-    return BatchRules(
-        max_message_bytes=settings.max_message_bytes,
-        log_append_time=settings.message_timestamp_type == "LogAppendTime",
-        timestamp_before_max_ms=settings.message_timestamp_before_max_ms,
-        timestamp_after_max_ms=settings.message_timestamp_after_max_ms,
-        compacted="compact" in settings.cleanup_policy,
-        codec=codec,
-        level=level,
-        deep=settings.record_validation == "deep",
-    )

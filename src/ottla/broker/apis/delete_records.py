@@ -81,14 +81,13 @@ def _advance(partition: Partition, offset: int) -> int:
 
 async def _save(services: Services, moved: Moved) -> None:
     """Make the new starts durable. Where that fails nobody is told that records are gone."""
-    replicas = services.replicas
-    for directory in replicas.directories:
+    for directory in services.replicas.directories:
         logs = directory.log_dir.logs.values()
         rows = [row for partition, row in moved if partition.log in logs]
         if not rows:
             continue
         saved: asyncio.Future[OSError | None] = services.loop.create_future()
-        replicas.checkpoint(directory, partial(_finish, saved))
+        directory.checkpoint(partial(_finish, saved))
         if await saved is not None:
             for row in rows:
                 row.error_code = ErrorCode.KAFKA_STORAGE_ERROR
