@@ -12,7 +12,6 @@ rest:
 """
 
 import asyncio
-from functools import partial
 from random import Random
 from typing import Any
 
@@ -23,13 +22,9 @@ from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.options import BrokerSettings
 from ottla.coordinator.pending import Pending
 from ottla.coordinator.shard import Outcome
-from ottla.coordinator.transaction.machine import (
-    NeedsProducerId,
-    Producer,
-    TransactionMachine,
-)
+from ottla.coordinator.transaction.machine import TransactionMachine
 from ottla.coordinator.transaction.markers import MarkerJob
-from ottla.coordinator.transaction.state import BUMPING, RESTING, State
+from ottla.coordinator.transaction.state import BUMPING, RESTING, Producer, State
 from ottla.records.batch import iterate_headers
 from ottla.records.builder import build_batch
 from ottla.records.control import Marker, read_marker
@@ -69,7 +64,9 @@ class Cluster:
         def send(marker: Any, places: Any, marked: Any) -> MarkerJob:
             return MarkerJob(self.loop, self, marker, places, marked)
 
-        return TransactionMachine(host, lambda: SETTINGS, lambda: self.version, send)
+        return TransactionMachine(
+            host, lambda: SETTINGS, lambda: self.version, send, lambda: next(self.ids)
+        )
 
     def is_gone(self, topic: str) -> bool:
         return False
@@ -161,17 +158,12 @@ class Client:
             await self.end()
 
     async def init(self) -> None:
-        new_id = None
         timeout_ms = self.rng.choice((30, 60_000))
 
-        def operation(spare: int | None, machine: Any, now_ms: int) -> Outcome:
-            return machine.init(self.id, timeout_ms, None, spare, now_ms)
+        def operation(machine: Any, now_ms: int) -> Outcome:
+            return machine.init(self.id, timeout_ms, None, now_ms)
 
-        while True:
-            answer = await self.cluster.ask(partial(operation, new_id))
-            if not isinstance(answer, NeedsProducerId):
-                break
-            new_id = next(self.cluster.ids)
+        answer = await self.cluster.ask(operation)
         self.producer, self.sequences, self.current = answer, {}, None
 
     async def send(self) -> None:
@@ -224,9 +216,7 @@ class Client:
         version = self.cluster.version if self.cluster.version >= BUMPING else 0
 
         def operation(machine: Any, now_ms: int) -> Outcome:
-            return machine.end(
-                self.id, producer, commit=commit, version=version, new_id=None, now_ms=now_ms
-            )
+            return machine.end(self.id, producer, commit=commit, version=version, now_ms=now_ms)
 
         current, self.current = self.current, None
         try:

@@ -205,7 +205,7 @@ class Node:
             controller,
             lambda: self.services.settings,
             leaders=leaders,
-            take_id=producer_ids.take,
+            producer_ids=producer_ids,
             version=lambda: level_of(TRANSACTION, metadata.image.features),
         )
         taken.callback(transactions.close)

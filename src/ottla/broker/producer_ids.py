@@ -20,11 +20,21 @@ class ProducerIds:
 
     async def take(self) -> ProducerId:
         """An id that nobody else has; COORDINATOR_LOAD_IN_PROGRESS while there is no block."""
+        await self.ready()
+        return self.take_now()
+
+    async def ready(self) -> None:
+        """Until there is an id at hand; KafkaError where there will be none."""
         if self._next == self._end:
             async with self._refill:
                 if self._next == self._end:
                     self._next = await self._new_block()
                     self._end = self._next + PRODUCER_ID_BLOCK
+
+    def take_now(self) -> ProducerId:
+        """`take` for those who cannot wait: COORDINATOR_LOAD_IN_PROGRESS where none is at hand."""
+        if self._next == self._end:
+            raise KafkaError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
         taken = self._next
         self._next += 1
         return ProducerId(taken)

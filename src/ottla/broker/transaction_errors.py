@@ -53,6 +53,12 @@ def produce_error(code: ErrorCode, version: int) -> ErrorCode:
     return told
 
 
+def marker_error(code: ErrorCode) -> ErrorCode:
+    """The answer of WriteTxnMarkers: whoever sends them knows the errors of a log alone, and what
+    a group's coordinator is busy with makes it send again."""
+    return ErrorCode.NOT_LEADER_OR_FOLLOWER if code in _NOT_NOW else code
+
+
 _COMMIT: Final[Mapping[ErrorCode, ErrorCode]] = {
     ErrorCode.PRODUCER_FENCED: ErrorCode.INVALID_PRODUCER_EPOCH,
     ErrorCode.NETWORK_EXCEPTION: ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
@@ -63,6 +69,8 @@ _COMMIT: Final[Mapping[ErrorCode, ErrorCode]] = {
 def offset_commit_error(code: ErrorCode, version: int) -> ErrorCode:
     """The answer of TxnOffsetCommit."""
     told = coordinator_error(code)
+    if told is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS and version < 2:
+        return ErrorCode.COORDINATOR_NOT_AVAILABLE  # producers before 2.0 know no other wait
     if told is ErrorCode.TRANSACTION_ABORTABLE and version < 4:
         return ErrorCode.INVALID_TXN_STATE
     if told is ErrorCode.STALE_MEMBER_EPOCH and version >= 6:

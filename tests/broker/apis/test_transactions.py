@@ -23,6 +23,7 @@ from tests.broker.apis.transacting import (
     committed,
     fetched,
     group_offset,
+    kept,
     latest,
     settled,
 )
@@ -225,12 +226,7 @@ def test_epochs_that_are_used_up_bring_a_new_producer_id(on_node, protocol):
         await node.topic("a")
         client = Client(node, protocol=protocol)
         await client.init_patiently()
-        (machine,) = [
-            shard.machine
-            for shard in node.services.transactions._runtime._shards.values()
-            if shard.machine.transactions
-        ]
-        machine.transactions["t"].epoch = client.epoch = LAST_EPOCH
+        kept(node).epoch = client.epoch = LAST_EPOCH
         assert await client.send("a", 0, b"1") == 0
         again = client.twin()
         assert await client.end() == 0
@@ -255,9 +251,10 @@ def test_a_transaction_that_takes_too_long_is_aborted(on_node):
     async def test(node):
         await node.topic("a")
         client = Client(node)
-        await client.init_patiently(timeout_ms=1)
+        await client.init_patiently()
         late = client.twin()
         assert await client.send("a", 0, b"1") == 0
+        kept(node).timeout_ms = 1
         while await settled(node) is State.ONGOING:
             await asyncio.sleep(0.01)
         assert await settled(node) is State.COMPLETE_ABORT

@@ -195,6 +195,14 @@ class Client:
         return answer.error_code
 
 
+def kept(node: Any, transactional_id: str = "t") -> Any:
+    """What the coordinator keeps of an id."""
+    for shard in node.services.transactions._runtime._shards.values():
+        if transactional_id in shard.machine.transactions:
+            return shard.machine.transactions[transactional_id]
+    raise AssertionError("there is no such id")
+
+
 async def settled(node: Any, transactional_id: str = "t") -> State:
     """The state of an id when no marker is missing any more."""
     while True:

@@ -8,7 +8,7 @@ Versions. 2 knows PRODUCER_FENCED, 3 is flexible, 4 allows TRANSACTION_ABORTABLE
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.broker.context import RequestContext
 from ottla.broker.transaction_errors import transaction_error
-from ottla.coordinator.transaction.machine import Producer
+from ottla.coordinator.transaction.state import Producer
 from ottla.metadata.topic_names import CONSUMER_OFFSETS
 from ottla.protocol.messages.add_offsets_to_txn import (
     AddOffsetsToTxnRequest,

@@ -14,8 +14,7 @@ from ottla.base.errors import ErrorCode
 from ottla.broker.context import RequestContext
 from ottla.broker.rows import side_by_side
 from ottla.broker.transaction_errors import transaction_error
-from ottla.coordinator.transaction.machine import Producer
-from ottla.coordinator.transaction.state import Place
+from ottla.coordinator.transaction.state import Place, Producer
 from ottla.protocol.messages.add_partitions_to_txn import (
     AddPartitionsToTxnPartitionResult,
     AddPartitionsToTxnRequest,

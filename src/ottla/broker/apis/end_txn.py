@@ -11,7 +11,7 @@ protocol: the epoch is bumped, and the answer names the producer as it goes on.
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.broker.context import RequestContext
 from ottla.broker.transaction_errors import BUMPING_END, transaction_error
-from ottla.coordinator.transaction.machine import Producer
+from ottla.coordinator.transaction.state import Producer
 from ottla.protocol.messages.end_txn import EndTxnRequest, EndTxnResponse
 
 FENCED_SINCE = 2

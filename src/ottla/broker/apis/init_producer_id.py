@@ -13,7 +13,7 @@ allows TRANSACTION_ABORTABLE; 6 is for two-phase commit and not offered.
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.broker.context import RequestContext
 from ottla.broker.transaction_errors import transaction_error
-from ottla.coordinator.transaction.machine import Producer
+from ottla.coordinator.transaction.state import Producer
 from ottla.protocol.messages.init_producer_id import (
     InitProducerIdRequest,
     InitProducerIdResponse,

@@ -20,7 +20,7 @@ from ottla.base.errors import ErrorCode, KafkaError
 from ottla.broker.context import CloseConnection, RequestContext
 from ottla.broker.produce_shape import refusal
 from ottla.broker.transaction_errors import BUMPING_PRODUCE, produce_error
-from ottla.coordinator.transaction.machine import Producer
+from ottla.coordinator.transaction.state import Producer
 from ottla.protocol.messages.produce import (
     PartitionProduceData,
     PartitionProduceResponse,

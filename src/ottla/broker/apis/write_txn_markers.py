@@ -12,6 +12,7 @@ from typing import Final
 
 from ottla.base.errors import ErrorCode
 from ottla.broker.context import RequestContext, Services
+from ottla.broker.transaction_errors import marker_error
 from ottla.coordinator.transaction.markers import EndMarker
 from ottla.coordinator.transaction.state import BUMPING, Place
 from ottla.protocol.messages.write_txn_markers import (
@@ -80,7 +81,7 @@ def _write(
 
     def done(code: ErrorCode) -> None:
         if not future.done():
-            answer.error_code = code
+            answer.error_code = marker_error(code)
             future.set_result(None)
 
     services.marker_leaders.write(marker, place, done)

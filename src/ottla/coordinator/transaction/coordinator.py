@@ -11,8 +11,7 @@ coordinator knows of it, or it is not done.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import NodeId
@@ -20,9 +19,9 @@ from ottla.base.options import BrokerSettings
 from ottla.base.world import World
 from ottla.coordinator.runtime import CoordinatorRuntime
 from ottla.coordinator.shard import Host, Operation, Outcome
-from ottla.coordinator.transaction.machine import NeedsProducerId, Producer, TransactionMachine
+from ottla.coordinator.transaction.machine import TransactionMachine
 from ottla.coordinator.transaction.markers import EndMarker, Leaders, MarkerJob
-from ottla.coordinator.transaction.state import BUMPING, Place
+from ottla.coordinator.transaction.state import BUMPING, Place, Producer
 from ottla.metadata.controller import Controller
 from ottla.metadata.delta import Delta
 from ottla.metadata.image import ClusterImage
@@ -32,8 +31,16 @@ from ottla.replica.manager import ReplicaManager
 logger = logging.getLogger(__name__)
 
 TransactionOperation = Operation[TransactionMachine]
-TakeId = Callable[[], Any]
-"""Awaited, it is a producer id that nobody has."""
+
+
+class ProducerIds(Protocol):
+    """What gives producer ids that nobody has."""
+
+    async def ready(self) -> None:
+        """Until `take_now` gives one; KafkaError where it will not."""
+
+    def take_now(self) -> int:
+        """KafkaError where there is none at hand."""
 
 
 class TransactionCoordinator:
@@ -46,13 +53,13 @@ class TransactionCoordinator:
         settings: Callable[[], BrokerSettings],
         *,
         leaders: Leaders,
-        take_id: TakeId,
+        producer_ids: ProducerIds,
         version: Callable[[], int],
     ) -> None:
         """`version` is the cluster's transaction.version as it is now."""
         self._controller = controller
         self._settings = settings
-        self._take_id = take_id
+        self._producer_ids = producer_ids
         self._image: ClusterImage
 
         def send(
@@ -61,7 +68,7 @@ class TransactionCoordinator:
             return MarkerJob(loop, leaders, marker, places, marked)
 
         def make(host: Host) -> TransactionMachine:
-            return TransactionMachine(host, settings, version, send)
+            return TransactionMachine(host, settings, version, send, producer_ids.take_now)
 
         self._runtime = CoordinatorRuntime(
             TRANSACTION_STATE,
@@ -129,40 +136,26 @@ class TransactionCoordinator:
         if not 0 < timeout_ms <= self._settings().transaction_max_timeout_ms:
             raise KafkaError(ErrorCode.INVALID_TRANSACTION_TIMEOUT)
 
-        def operation(new_id: int | None, machine: TransactionMachine, now_ms: int) -> Outcome:
-            return machine.init(transactional_id, timeout_ms, expected, new_id, now_ms)
+        def operation(machine: TransactionMachine, now_ms: int) -> Outcome:
+            return machine.init(transactional_id, timeout_ms, expected, now_ms)
 
-        return await self._with_id(transactional_id, operation)
+        await self._producer_ids.ready()
+        producer: Producer = await self.ask(transactional_id, operation)
+        return producer
 
     async def end(
         self, transactional_id: str, producer: Producer, *, commit: bool, is_bumping: bool
     ) -> Producer:
         version = BUMPING if is_bumping else 0
 
-        def operation(new_id: int | None, machine: TransactionMachine, now_ms: int) -> Outcome:
+        def operation(machine: TransactionMachine, now_ms: int) -> Outcome:
             return machine.end(
-                transactional_id,
-                producer,
-                commit=commit,
-                version=version,
-                new_id=new_id,
-                now_ms=now_ms,
+                transactional_id, producer, commit=commit, version=version, now_ms=now_ms
             )
 
-        return await self._with_id(transactional_id, operation)
-
-    async def _with_id(
-        self,
-        transactional_id: str,
-        operation: Callable[[int | None, TransactionMachine, int], Outcome],
-    ) -> Producer:
-        """Ids are taken where one is needed only: each is given once."""
-        answer = await self.ask(transactional_id, partial(operation, None))
-        if isinstance(answer, NeedsProducerId):
-            new_id = await self._take_id()
-            answer = await self.ask(transactional_id, partial(operation, new_id))
-        producer: Producer = answer
-        return producer
+        await self._producer_ids.ready()
+        answer: Producer = await self.ask(transactional_id, operation)
+        return answer
 
     async def add(
         self,

@@ -6,7 +6,7 @@ for it. What leaves this machine waits too: markers go out when the record that 
 committed, and the record of completion is made when the last marker is.
 
     operation        state                 outcome
-    init             Empty, Complete…      next epoch, or a new producer id where epochs are used up
+    init             Empty, Complete…      next epoch, see `beginnings`
                      Ongoing               fenced and aborted: CONCURRENT_TRANSACTIONS
                      Prepare…              CONCURRENT_TRANSACTIONS
     add              Empty, Complete…      Ongoing
@@ -21,31 +21,35 @@ rests for `transactional.id.expiration.ms` is forgotten, a piece of them at a ti
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.options import BrokerSettings
 from ottla.coordinator.pending import Pending
 from ottla.coordinator.shard import Host, Outcome
-from ottla.coordinator.transaction.endings import Ending, ending_of
+from ottla.coordinator.transaction.beginnings import begun, check_known
+from ottla.coordinator.transaction.endings import (
+    Ending,
+    completed,
+    ending_of,
+    fenced,
+    prepared,
+)
 from ottla.coordinator.transaction.markers import EndMarker, MarkerJob
 from ottla.coordinator.transaction.records import (
     TAGGED_VERSION,
     TransactionRecord,
-    TransactionValue,
     decode_record,
     encode_record,
 )
 from ottla.coordinator.transaction.state import (
     BUMPING,
-    COMPLETED,
-    LAST_EPOCH,
-    NO_EPOCH,
-    NO_ID,
     PREPARED,
     RESTING,
     Place,
+    Producer,
     State,
     Transaction,
 )
@@ -55,17 +59,6 @@ PIECE_IDS: Final = 500
 RETRY_MS: Final = 100
 SMALL_COUNT: Final = 500
 """Partitions whose record is small whatever their names are: 249 letters at most."""
-
-
-class Producer(NamedTuple):
-    """A producer id and its epoch, as a client knows them."""
-
-    id: int
-    epoch: int
-
-
-class NeedsProducerId(NamedTuple):
-    """The response of an operation that needs a producer id which nobody has: ask again with it."""
 
 
 class SendMarkers(Protocol):
@@ -81,12 +74,15 @@ class TransactionMachine:
         settings: Callable[[], BrokerSettings],
         version: Callable[[], int],
         send: SendMarkers,
+        take_id: Callable[[], int],
     ) -> None:
-        """`version` is the cluster's transaction.version as it is now."""
+        """`version` is the cluster's transaction.version as it is now. `take_id` gives a producer
+        id that nobody has; KafkaError where there is none now."""
         self._host = host
         self._settings = settings
         self._version = version
         self._send = send
+        self._take_id = take_id
         self._jobs: dict[str, MarkerJob] = {}
         self._ongoing: dict[str, Transaction] = {}
         self.transactions: dict[str, Transaction] = {}
@@ -133,64 +129,30 @@ class TransactionMachine:
     # -- InitProducerId
 
     def init(
-        self,
-        transactional_id: str,
-        timeout_ms: int,
-        expected: Producer | None,
-        new_id: int | None,
-        now_ms: int,
+        self, transactional_id: str, timeout_ms: int, expected: Producer | None, now_ms: int
     ) -> Outcome:
         """The producer of an id, with an epoch that fences all before it. `expected` is who the
-        client believes to be (KIP-360), `new_id` an id in reserve."""
-        transaction = self.transactions.get(transactional_id)
-        if transaction is None:
-            transaction = Transaction(transactional_id)
-        elif expected is not None and not _is_known(transaction, expected):
-            raise KafkaError(ErrorCode.PRODUCER_FENCED)
+        client believes to be (KIP-360)."""
+        transaction = self.transactions.get(transactional_id) or Transaction(transactional_id)
         if transaction.state in PREPARED:
             raise KafkaError(ErrorCode.CONCURRENT_TRANSACTIONS)
+        check_known(transaction, expected)
         if transaction.state is State.ONGOING:
             return self._fence(transaction, now_ms, ErrorCode.CONCURRENT_TRANSACTIONS)
-        is_current = expected is None or expected.epoch == transaction.epoch
-        is_rotated = transaction.epoch == NO_EPOCH or (transaction.is_exhausted and is_current)
-        if is_rotated and new_id is None:
-            return Outcome(response=NeedsProducerId())
-        producer = Producer(transaction.producer_id, transaction.epoch + 1)
-        previous, last_epoch = transaction.previous_producer_id, NO_EPOCH
-        if is_rotated:
-            assert new_id is not None
-            producer, previous = Producer(new_id, 0), transaction.producer_id
-        if expected is not None:
-            last_epoch = transaction.epoch
-            if not is_current and not is_rotated:
-                if expected.epoch != transaction.last_epoch:
-                    raise KafkaError(ErrorCode.PRODUCER_FENCED)
-                # The answer to the last bump was lost: it is given again.
-                producer = Producer(transaction.producer_id, transaction.epoch)
-                last_epoch = transaction.last_epoch
-        value = transaction.value(
-            producer_id=producer.id,
-            producer_epoch=producer.epoch,
-            previous_producer_id=previous,
-            next_producer_id=NO_ID,
-            transaction_timeout_ms=timeout_ms,
-            transaction_status=State.EMPTY,
-            transaction_start_timestamp_ms=-1,
-            transaction_last_update_timestamp_ms=now_ms,
-            client_transaction_version=0,
-        )
-        return Outcome([TransactionRecord(transactional_id, value, last_epoch)], producer)
+        record, producer = begun(transaction, expected, timeout_ms, now_ms, self._take_id)
+        return Outcome([record], producer)
 
     # -- what a transaction holds
 
     def _known(self, transactional_id: str, producer: Producer) -> Transaction:
         transaction = self.transactions.get(transactional_id)
+        if transaction is not None and transaction.state in PREPARED:
+            # Before the producer is looked at: see `endings`.
+            raise KafkaError(ErrorCode.CONCURRENT_TRANSACTIONS)
         if transaction is None or transaction.producer_id != producer.id:
             raise KafkaError(ErrorCode.INVALID_PRODUCER_ID_MAPPING)
         if transaction.epoch != producer.epoch:
             raise KafkaError(ErrorCode.PRODUCER_FENCED)
-        if transaction.state in PREPARED:
-            raise KafkaError(ErrorCode.CONCURRENT_TRANSACTIONS)
         return transaction
 
     def add(
@@ -245,57 +207,26 @@ class TransactionMachine:
         *,
         commit: bool,
         version: int,
-        new_id: int | None,
         now_ms: int,
     ) -> Outcome:
         """Commit or abort; the response is the producer as it goes on. `version` is the protocol
-        that the client speaks, `new_id` a producer id in reserve."""
+        that the client speaks."""
         transaction = self.transactions.get(transactional_id)
         if transaction is None:
             raise KafkaError(ErrorCode.INVALID_PRODUCER_ID_MAPPING)
-        ending = ending_of(
-            transaction, producer.id, producer.epoch, commit=commit, is_bumping=version >= BUMPING
-        )
+        ending = ending_of(transaction, producer, commit=commit, is_bumping=version >= BUMPING)
         if ending is Ending.DONE:
             return Outcome(response=Producer(transaction.producer_id, transaction.epoch))
         state = State.PREPARE_COMMIT if commit else State.PREPARE_ABORT
-        changes: dict[str, Any] = {
-            "transaction_status": state,
-            "transaction_last_update_timestamp_ms": now_ms,
-            "client_transaction_version": version,
-        }
+        changes: dict[str, Any] = {}
         if ending is Ending.BEGUN_EMPTY:
             changes["transaction_start_timestamp_ms"] = now_ms
-        last_epoch, answer = transaction.last_epoch, producer
-        if version >= BUMPING:
-            if transaction.is_exhausted:
-                if new_id is None:
-                    return Outcome(response=NeedsProducerId())
-                changes["next_producer_id"] = new_id
-            epoch = changes["producer_epoch"] = transaction.epoch + 1
-            last_epoch = transaction.epoch
-            is_next = transaction.is_exhausted and new_id is not None
-            answer = Producer(new_id or 0, 0) if is_next else Producer(producer.id, epoch)
-        value = transaction.value(**changes)
-        return self._prepared(transaction, value, last_epoch, answer)
+        record, answer = prepared(transaction, state, version, now_ms, self._take_id, **changes)
+        self._mark_when_committed(transaction)
+        return Outcome([record], answer)
 
     def _fence(self, transaction: Transaction, now_ms: int, answer: Any) -> Outcome:
-        """Abort under an epoch that nobody has."""
-        version = self._version()
-        is_bumping = version >= BUMPING
-        value = transaction.value(
-            producer_epoch=transaction.epoch + 1,
-            transaction_status=State.PREPARE_ABORT,
-            transaction_last_update_timestamp_ms=now_ms,
-            client_transaction_version=version,
-        )
-        last_epoch = transaction.epoch if is_bumping else NO_EPOCH
-        return self._prepared(transaction, value, last_epoch, answer)
-
-    def _prepared(
-        self, transaction: Transaction, value: TransactionValue, last_epoch: int, answer: Any
-    ) -> Outcome:
-        record = TransactionRecord(transaction.id, value, last_epoch)
+        record = fenced(transaction, self._version(), now_ms, self._take_id)
         self._mark_when_committed(transaction)
         return Outcome([record], answer)
 
@@ -350,19 +281,7 @@ class TransactionMachine:
             return Outcome()
         if (transaction.producer_id, transaction.epoch) != producer:
             return Outcome()
-        changes: dict[str, Any] = {
-            "partitions": (),
-            "transaction_status": COMPLETED[transaction.state],
-            "transaction_last_update_timestamp_ms": now_ms,
-        }
-        last_epoch = transaction.epoch if transaction.is_bumping else transaction.last_epoch
-        if transaction.next_producer_id != NO_ID:
-            changes["producer_id"] = transaction.next_producer_id
-            changes["previous_producer_id"] = transaction.producer_id
-            changes["producer_epoch"] = 0
-            changes["next_producer_id"] = NO_ID
-        value = transaction.value(**changes)
-        return Outcome([TransactionRecord(transactional_id, value, last_epoch)])
+        return Outcome([completed(transaction, now_ms)])
 
     # -- what time brings
 
@@ -384,7 +303,8 @@ class TransactionMachine:
         records: list[TransactionRecord] = []
         for transaction in list(self._ongoing.values()):
             if transaction.start_ms + transaction.timeout_ms < now_ms:
-                records += self._fence(transaction, now_ms, None).records
+                with suppress(KafkaError):  # no producer id can be had: the next round sees to it
+                    records += self._fence(transaction, now_ms, None).records
         return Outcome(records)
 
     def _expire(self, _: object, now_ms: int) -> Outcome:
@@ -414,10 +334,3 @@ def _complete(
 
 def _mark_again(transactional_id: str, machine: TransactionMachine, _: int) -> Outcome:
     return machine.mark_again(transactional_id)
-
-
-def _is_known(transaction: Transaction, expected: Producer) -> bool:
-    """Whether a client that believes to be `expected` may be the producer of this id."""
-    if transaction.epoch == NO_EPOCH or expected.id == transaction.producer_id:
-        return True
-    return expected.id == transaction.previous_producer_id and expected.epoch >= LAST_EPOCH

@@ -15,7 +15,7 @@ here a fence is one record, and what is dead is gone.
 
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from ottla.coordinator.transaction.records import TransactionPartitions, TransactionValue
 
@@ -28,6 +28,13 @@ BUMPING: Final = 2
 
 Place = tuple[str, int]
 """Topic and partition."""
+
+
+class Producer(NamedTuple):
+    """A producer id and its epoch, as a client knows them."""
+
+    id: int
+    epoch: int
 
 
 class State(IntEnum):
@@ -79,7 +86,7 @@ class Transaction:
         self.id = transactional_id
         self.producer_id = NO_ID
         self.previous_producer_id = NO_ID
-        """Whom a rotation of ids replaced."""
+        """Who the producer was before the last record: another where that replaced it."""
         self.next_producer_id = NO_ID
         """Whom the end that is under way makes the producer."""
         self.epoch = NO_EPOCH
@@ -125,7 +132,7 @@ class Transaction:
         places: Iterable[Place] = changes.pop("partitions", self.partitions)  # type: ignore[assignment]
         value = TransactionValue(
             producer_id=self.producer_id,
-            previous_producer_id=self.previous_producer_id,
+            previous_producer_id=self.producer_id,
             next_producer_id=self.next_producer_id,
             producer_epoch=self.epoch,
             transaction_timeout_ms=self.timeout_ms,
