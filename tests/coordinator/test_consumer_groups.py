@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from ottla.base.errors import ErrorCode
+from ottla.coordinator.group import consumer_records as records
 from ottla.coordinator.group.consumer_group import ConsumerGroupState
 from ottla.coordinator.group.consumer_member import MemberState
+from ottla.coordinator.shard import Outcome
 from ottla.sim.loop import SimLoop
 from tests.coordinator.consumers import Consumer, ConsumerPlace, durable
 from tests.coordinator.places import on_loop
@@ -504,5 +506,43 @@ def test_a_restart_counts_the_time_to_give_back_anew() -> None:
             await asyncio.sleep(8)
             await m.beat()
         assert "m" not in again.consumers().members
+
+    on_place(test)
+
+
+def test_an_assignor_that_is_not_known_here_is_not_asked() -> None:
+    """Another broker wrote the log, with an assignor of its own."""
+
+    async def test(place: ConsumerPlace) -> None:
+        place.make("a", 2)
+        value = records.ConsumerMemberValue(
+            instance_id=None,
+            rack_id=None,
+            client_id="c",
+            client_host="/h",
+            subscribed_topic_names=["a"],
+            subscribed_topic_regex=None,
+            rebalance_timeout_ms=60_000,
+            server_assignor="org.example.Mine",
+        )
+        member = records.member_record("g", "other", value)
+        await place.answer(place.perform(lambda machine, now: Outcome([member], "written")))
+        me = Consumer(place, "me")
+        assert (await me.join()).error_code == 0
+        assert len(me.places) == 1
+
+    on_place(test)
+
+
+def test_a_member_with_another_instance_id_gives_its_former_one_up() -> None:
+    async def test(place: ConsumerPlace) -> None:
+        place.make("a", 2)
+        me = Consumer(place, "me", instance="one")
+        await me.join()
+        me.options["instance"] = "two"
+        await me.join()
+        assert place.consumers().static_ids == {"two": "me"}
+        other = Consumer(place, "other", instance="one")
+        assert (await other.join()).error_code == 0
 
     on_place(test)

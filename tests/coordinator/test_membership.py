@@ -755,3 +755,25 @@ def test_a_coordinator_that_fails_between_two_steps(how: str, after: int) -> Non
         assert step >= STEPS
 
     on_loop(test)
+
+
+@pytest.mark.parametrize("later", [(("range", b"other"),), (("sticky", b"topics"),)])
+def test_a_restart_finds_what_members_said_last(later: Any) -> None:
+    """The log has every generation: the last one counts, with all that is in it."""
+
+    async def test(loop: SimLoop) -> None:
+        place = GroupPlace(loop, **NOW)
+        ((name, metadata),) = later
+        (member,) = await place.stable(protocols=(("range", b"topics"), ("sticky", b"topics")))
+        await place.rebalanced([member], protocols=later, session_ms=20_000)
+        place.shard.close()
+        again = GroupPlace(loop, place.place, **NOW)
+        while again.shard.refusal:
+            await asyncio.sleep(0)
+        found = again.group().members[member]
+        assert again.group().protocol == name
+        assert found.metadata(name) == metadata
+        assert found.session_timeout_ms == 20_000
+        await again.rebalanced([member], protocols=later)
+
+    on_loop(test)

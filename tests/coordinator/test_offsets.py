@@ -6,14 +6,20 @@ from typing import Any
 import pytest
 
 from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.ids import Uuid
 from ottla.coordinator.group import machine as machine_module
 from ottla.coordinator.group.classic import COMPLETING_REBALANCE
+from ottla.coordinator.group.machine import GroupMachine
+from ottla.coordinator.group.records import OffsetKey, OffsetRecord, OffsetValue
 from ottla.coordinator.shard import Outcome
+from ottla.records.control import Marker
 from ottla.sim.loop import SimLoop
-from tests.coordinator.places import GroupPlace, on_loop
+from tests.coordinator.places import Asked, GroupPlace, on_loop
 
 NOW: Any = {"group_initial_rebalance_delay_ms": "0"}
 DAY_S = 86_400.0
+T = Uuid(bytes(15) + b"t")
+"""The id of every topic, where a test does not say."""
 
 
 async def restarted(place: GroupPlace, **options: str) -> GroupPlace:
@@ -331,9 +337,93 @@ def test_a_deleted_topic_takes_its_offsets_with_it() -> None:
         last = place.commit(1, group="both", topic="gone")
         place.commit(1, group="both", topic="kept")
         await place.answer(last)
-        place.shard.perform(lambda machine, now: machine.forget_topics(["gone"], now))
+        place.shard.perform(lambda machine, now: machine.forget_topics({"gone": T}, now))
         await asyncio.sleep(1)
         assert len(place.machine.groups.ids()) == 151
         assert place.machine.offsets.topics("both") == {"kept": [0]}
+
+    on_loop(test)
+
+
+def test_a_topic_made_anew_keeps_what_is_committed_while_the_former_one_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Forgetting goes over many groups in many turns."""
+    monkeypatch.setattr(machine_module, "PIECE_GROUPS", 1)
+
+    async def test(loop: SimLoop) -> None:
+        place = GroupPlace(loop)
+        old, new = Uuid(bytes(15) + b"o"), Uuid(bytes(15) + b"n")
+        for number in range(5):
+            last = place.commit(number, group=f"g{number}", topic_id=old)
+        await place.answer(last)
+        place.shard.perform(lambda machine, now: machine.forget_topics({"t": old}, now))
+        assert await code(place, place.commit(77, group="g4", topic_id=new)) == 0
+        await asyncio.sleep(1)
+        assert place.machine.groups.ids() == ["g4"]
+        assert place.committed(group="g4") == 77
+
+    on_loop(test)
+
+
+def pending(place: GroupPlace, producer: int, offset: int) -> Any:
+    """An offset committed in a transaction of that producer."""
+    key = OffsetKey(group="g", topic="t", partition=0)
+    value = OffsetValue(offset=offset, metadata="", commit_timestamp=1, topic_id=T)
+    return place.perform(
+        lambda machine, now: Outcome([OffsetRecord(key, value)], "written", (producer, 0))
+    )
+
+
+def end(place: GroupPlace, producer: int, *, committed: bool = True) -> None:
+    answer = Asked(place.loop)
+    place.shard.end_transaction(Marker(committed, 0), (producer, 0), answer, is_bumped=False)
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_of_two_transactions_the_later_commit_stands(order: tuple[int, int]) -> None:
+    """Later is what is later in the log, whichever of them ends first."""
+
+    async def test(loop: SimLoop) -> None:
+        place = GroupPlace(loop)
+        assert await place.answer(pending(place, 1, 10)) == "written"
+        assert await place.answer(pending(place, 2, 20)) == "written"
+        for producer in order:
+            end(place, producer)
+        assert place.committed() == 20
+        assert (await restarted(place)).committed() == 20
+
+    on_loop(test)
+
+
+def test_a_commit_after_a_transactions_own_stands() -> None:
+    async def test(loop: SimLoop) -> None:
+        place = GroupPlace(loop)
+        await place.answer(pending(place, 1, 10))
+        await place.answer(place.commit(5))
+        end(place, 1)
+        assert place.committed() == 5
+        assert (await restarted(place)).committed() == 5
+
+    on_loop(test)
+
+
+@pytest.mark.parametrize("how", ["offset", "group", "topic"])
+def test_what_is_deleted_does_not_come_back_with_a_transaction(how: str) -> None:
+    async def test(loop: SimLoop) -> None:
+        place = GroupPlace(loop)
+        await place.answer(pending(place, 1, 10))
+
+        def delete(machine: GroupMachine, now: int) -> Outcome:
+            if how == "topic":
+                return machine.forget_topics({"t": T}, now)
+            if how == "group":
+                return Outcome(machine.admin.delete("g"), "gone")
+            return Outcome(machine.offsets.delete(machine.offsets.deletable("g"), "t", 0), "gone")
+
+        place.perform(delete)
+        end(place, 1)
+        assert place.committed() is None
+        assert (await restarted(place)).committed() is None
 
     on_loop(test)

@@ -344,22 +344,32 @@ class ClassicGroup:
             if member is None:
                 self.add(_member_of(each, value.protocol or ""), value.protocol_type)
             else:
-                self.assign(member, each.assignment)
+                self._replay_member(member, each, value.protocol or "")
         self.leader = value.leader
         self.former_state = self.state
         self.state = STABLE if self.members else EMPTY
 
+    def _replay_member(self, member: Member, value: MemberValue, protocol: str) -> None:
+        """One that is here knows more protocols than its record says, unless it is out of the log
+        itself, where an older record said something else."""
+        said = Protocol(protocol, value.subscription)
+        protocols = member.protocols if said in member.protocols else (said,)
+        self.update(member, protocols, _rebalance_timeout_ms(value), value.session_timeout)
+        self.assign(member, value.assignment)
+
+
+def _rebalance_timeout_ms(value: MemberValue) -> int:
+    timeout_ms = value.rebalance_timeout
+    return value.session_timeout if timeout_ms == -1 else timeout_ms
+
 
 def _member_of(value: MemberValue, protocol: str) -> Member:
-    rebalance_timeout_ms = value.rebalance_timeout
     return Member(
         value.member_id,
         instance_id=value.group_instance_id,
         client_id=value.client_id,
         client_host=value.client_host,
-        rebalance_timeout_ms=value.session_timeout
-        if rebalance_timeout_ms == -1
-        else rebalance_timeout_ms,
+        rebalance_timeout_ms=_rebalance_timeout_ms(value),
         session_timeout_ms=value.session_timeout,
         protocols=(Protocol(protocol, value.subscription),),
         assignment=value.assignment,

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import NodeId, Uuid
+from ottla.coordinator.group.assignors import ASSIGNORS
 from ottla.coordinator.group.consumer_member import ConsumerMember
 from ottla.coordinator.group.consumer_records import (
     ConsumerGroupKey,
@@ -145,8 +146,10 @@ class ConsumerGroup:
         return self.members[known]
 
     def assignor(self, members: Mapping[str, ConsumerMember], default: str) -> str:
-        """The one that most members ask for; of equals the first by name."""
-        votes = Counter(each.assignor for each in members.values() if each.assignor is not None)
+        """The one that most members ask for, of those that are known here: another broker may have
+        written the log. Of equals the first by name."""
+        wishes = (each.assignor or "" for each in members.values())
+        votes = Counter(wish for wish in wishes if wish in ASSIGNORS)
         if not votes:
             return default
         return min(votes, key=lambda name: (-votes[name], name))
@@ -262,6 +265,8 @@ class ConsumerGroup:
             self._budget.bytes += member.size_bytes - old.size_bytes
             self._disown(old)
             self._use_expression(old.regex, -1)
+            if old.instance_id != member.instance_id:
+                self._give_up_instance(old)
         self._use_expression(member.regex, 1)
         self.members[member.id] = member
         if member.instance_id is not None:
@@ -294,8 +299,12 @@ class ConsumerGroup:
         self._disown(member)
         self._use_expression(member.regex, -1)
         self._budget.give(member.size_bytes)
-        if self.static_ids.get(member.instance_id or "") == member_id:
-            del self.static_ids[member.instance_id or ""]
+        self._give_up_instance(member)
+
+    def _give_up_instance(self, member: ConsumerMember) -> None:
+        instance_id = member.instance_id
+        if instance_id is not None and self.static_ids.get(instance_id) == member.id:
+            del self.static_ids[instance_id]
 
     def forget_members(self) -> None:
         """The group is unloaded or gone."""

@@ -60,7 +60,9 @@ class GroupCoordinator:
         """Told of every image, behind the replica manager."""
         self._image = image
         self._runtime.follow(delta, image)
-        gone = [topic.name for topic in delta.topics_deleted if topic.name != CONSUMER_OFFSETS]
+        gone = {
+            topic.name: topic.id for topic in delta.topics_deleted if topic.name != CONSUMER_OFFSETS
+        }
         if gone:
             for index in self._runtime.indexes:
                 self._runtime.perform(

@@ -36,9 +36,13 @@ class Groups:
     def find(self, group_id: str) -> ClassicGroup | None:
         """None where it is a consumer group, too."""
         group = self._groups.get(group_id)
-        if group is None and group_id in self._offsets and group_id not in self._consumer:
+        if group is None and group_id not in self._consumer and self.has_offsets(group_id):
             return ClassicGroup(group_id, self.budget)
         return group
+
+    def has_offsets(self, group_id: str) -> bool:
+        """Committed, or in a transaction that has not ended."""
+        return group_id in self._offsets or self.pending.has_group(group_id)
 
     def known(self, group_id: str) -> ClassicGroup:
         group = self.find(group_id)
@@ -64,7 +68,8 @@ class Groups:
         return iter(self._consumer.values())
 
     def ids(self) -> list[str]:
-        return list(dict.fromkeys((*self._groups, *self._consumer, *self._offsets)))
+        pending = self.pending.group_ids()
+        return list(dict.fromkeys((*self._groups, *self._consumer, *self._offsets, *pending)))
 
     def offsets(self, group_id: str) -> Offsets:
         """Not to be written to."""
@@ -128,12 +133,14 @@ class Groups:
             self.pending.add(producer_id, record)
 
     def end_transaction(self, producer_id: int, *, committed: bool) -> None:
-        for record in list(self.pending.end(producer_id)):
-            if committed:
-                self._replay_offset(record)
+        for record in list(self.pending.end(producer_id, committed=committed)):
+            self._put_offset(record)
 
     def _replay_offset(self, record: OffsetRecord) -> None:
-        self.pending.supersede(record)
+        self.pending.supersede(record.key)
+        self._put_offset(record)
+
+    def _put_offset(self, record: OffsetRecord) -> None:
         key, value = record.key, record.value
         place = (intern(key.topic), key.partition)
         if value is not None:

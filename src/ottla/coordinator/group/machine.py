@@ -7,11 +7,12 @@ Work over all groups (expiry, topics that are gone) is done a piece at a time, s
 waits for it.
 """
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Final
 
 from ottla.base.errors import ErrorCode
+from ottla.base.ids import Uuid
 from ottla.base.options import BrokerSettings
 from ottla.base.world import Rng
 from ottla.coordinator.group.admin import GroupAdmin
@@ -127,9 +128,8 @@ class GroupMachine:
 
     # -- work over all groups
 
-    def forget_topics(self, topics: Iterable[str], now_ms: int) -> Outcome:
+    def forget_topics(self, gone: Mapping[str, Uuid], now_ms: int) -> Outcome:
         """Topics were deleted, and the offsets of their partitions with them."""
-        gone = list(topics)
         self._walks += 1
 
         def visit(group_id: str, _: int) -> list[GroupLogRecord]:

@@ -7,7 +7,7 @@ An offset carries the id of its topic: where a topic was deleted and made again,
 the former one is not told of the new one.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from ottla.base.errors import ErrorCode, KafkaError
@@ -156,7 +156,8 @@ class OffsetBook:
         """KafkaError GROUP_SUBSCRIBED_TO_TOPIC while a member reads it."""
         if group.is_subscribed_to(topic):
             raise KafkaError(ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC)
-        if (topic, partition) not in self._groups.offsets(group.id):
+        is_there = (topic, partition) in self._groups.offsets(group.id)
+        if not (is_there or self._groups.pending.has(group.id, topic, partition)):
             return []
         return [offset_forgotten(group.id, topic, partition)]
 
@@ -164,13 +165,13 @@ class OffsetBook:
         places = (*self._groups.offsets(group_id), *self._groups.pending.places(group_id))
         return [offset_forgotten(group_id, *place) for place in dict.fromkeys(places)]
 
-    def delete_topics(self, group_id: str, topics: Iterable[str]) -> list[GroupLogRecord]:
-        """These topics are gone."""
-        gone = dict.fromkeys(topics)
+    def delete_topics(self, group_id: str, gone: Mapping[str, Uuid]) -> list[GroupLogRecord]:
+        """These topics are gone; what was committed of later ones of their names stays."""
+        offsets = {**self._groups.offsets(group_id), **self._groups.pending.latest(group_id)}
         return [
             offset_forgotten(group_id, topic, partition)
-            for topic, partition in self._groups.offsets(group_id)
-            if topic in gone
+            for (topic, partition), value in offsets.items()
+            if topic in gone and _of_topic(value, gone[topic]) is not None
         ]
 
     # -- expire
