@@ -6,10 +6,10 @@ Kafka, and the page cache is trusted. Consumers see what lies below it; an acks=
 answered when it has passed the request's last record.
 
 A transaction is appended to when its coordinator has said that it is open and holds this partition
-(KIP-890): with its first batch here, whoever produces hands in a token of that. A marker ends all
-tokens of its producer, so that no answer of before it lets something in behind it. A read_committed
-consumer sees what lies below the last stable offset: where the first transaction begins that is
-open or whose marker lies at or past the high watermark.
+(KIP-890): with its first batch here, whoever produces hands in a token of that. A marker ends the
+tokens of its producer up to the epoch that it ends, so that no answer of before it lets something
+in behind it. A read_committed consumer sees what lies below the last stable offset: where the first
+transaction begins that is open or whose marker lies at or past the high watermark.
 
 Waiters for offsets are a queue: appends come in order of offset, so the first one that is not
 reached ends the search. Waiters for data (parked fetches) are told of every advance and decide
@@ -111,8 +111,8 @@ class Partition:
         self._offset_waiters: deque[tuple[int, OffsetWaiter]] = deque()
         self._data_waiters: dict[DataWaiter, None] = {}
         self._hints: dict[int, ReadHint] = {}
-        self._verifying: dict[int, dict[object, None]] = {}
-        """Tokens of producers whose transactions are being verified, or were."""
+        self._verifying: dict[int, dict[object, int]] = {}
+        """Tokens of producers whose transactions are being verified, or were, and their epochs."""
         self.configure(settings)
         self.high_watermark = self._durable_end()
         log.producer_state.transactions.settle(self.high_watermark)
@@ -174,7 +174,8 @@ class Partition:
         except OSError as error:
             self._flushing.failed(error)
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, error.strerror or "") from error
-        self._verifying.pop(producer_id, None)
+        # Of a bumped marker's own epoch is what comes next.
+        self._end_verifications(producer_id, before=epoch if is_bumped else epoch + 1)
         return self._appended(info, acks_all=True)
 
     # -- verifying
@@ -185,8 +186,15 @@ class Partition:
         if self.log.producer_state.has_open(producer_id, epoch):
             return OPEN
         token = object()
-        self._verifying.setdefault(producer_id, {})[token] = None
+        self._verifying.setdefault(producer_id, {})[token] = epoch
         return token
+
+    def _end_verifications(self, producer_id: int, *, before: int) -> None:
+        """No token of an epoch before that one is worth anything."""
+        tokens = self._verifying.pop(producer_id, {})
+        tokens = {token: epoch for token, epoch in tokens.items() if epoch >= before}
+        if tokens:
+            self._verifying[producer_id] = tokens
 
     def end_verification(self, producer_id: int, token: object) -> None:
         tokens = self._verifying.get(producer_id)

@@ -20,6 +20,7 @@ from tests.broker.apis.transacting import (
     Client,
     committed,
     kept,
+    machine_of,
     settled,
 )
 
@@ -67,6 +68,48 @@ def test_a_producer_that_was_answered_waits_for_its_markers(on_node):
         assert await client.end() == 0
         await settled(node)
         assert await committed(node, "a") == [b"1", b"2"]
+
+    on_node(test, FEW)
+
+
+@both
+def test_the_next_transaction_waits_a_moment_for_the_markers_of_the_last(on_node, protocol):
+    async def test(node):
+        await node.topic("a")
+        client = Client(node, protocol=protocol)
+        await client.init_patiently()
+        assert await client.send("a", 0, b"1") == 0
+        with markers_held(node):
+            assert await client.end() == 0
+            sending = asyncio.ensure_future(client.send("a", 0, b"2"))
+            while not machine_of(node)._settling:
+                await asyncio.sleep(0)
+            assert not sending.done()
+        assert await sending == 0
+        assert not machine_of(node)._settling
+        assert await client.end() == 0
+        await settled(node)
+        assert await committed(node, "a") == [b"1", b"2"]
+
+    on_node(test, FEW)
+
+
+def test_whoever_waits_for_markers_is_told_when_the_coordinator_goes(on_node):
+    async def test(node):
+        await node.topic("a")
+        client = Client(node)
+        await client.init_patiently()
+        assert await client.send("a", 0, b"1") == 0
+        with markers_held(node):
+            assert await client.end() == 0
+            sending = asyncio.ensure_future(client.send("a", 0, b"2"))
+            while not machine_of(node)._settling:
+                await asyncio.sleep(0)
+            for shard in node.services.transactions._runtime._shards.values():
+                shard._load_again(ErrorCode.NOT_COORDINATOR)
+            assert await sending == ErrorCode.NOT_ENOUGH_REPLICAS
+        await settled(node)
+        assert await committed(node, "a") == [b"1"]
 
     on_node(test, FEW)
 

@@ -195,12 +195,15 @@ class Client:
         return answer.error_code
 
 
+def machine_of(node: Any, transactional_id: str = "t") -> Any:
+    """The state machine that an id belongs to."""
+    transactions = node.services.transactions
+    return transactions._runtime._shards[transactions._runtime.shard_of(transactional_id)].machine
+
+
 def kept(node: Any, transactional_id: str = "t") -> Any:
     """What the coordinator keeps of an id."""
-    for shard in node.services.transactions._runtime._shards.values():
-        if transactional_id in shard.machine.transactions:
-            return shard.machine.transactions[transactional_id]
-    raise AssertionError("there is no such id")
+    return machine_of(node, transactional_id).transactions[transactional_id]
 
 
 async def settled(node: Any, transactional_id: str = "t") -> State:

@@ -52,13 +52,14 @@ async def _one(
     context: RequestContext, asked: AddPartitionsToTxnTransaction
 ) -> AddPartitionsToTxnResult:
     producer = Producer(asked.producer_id, asked.producer_epoch)
-    places = _places(asked.topics)
-    if asked.verify_only:
-        codes: Mapping[Place, ErrorCode] = await context.services.transactions.admit(
-            asked.transactional_id, producer, places, is_bumping=False
-        )
-    else:
-        codes = await _add(context, asked.transactional_id, producer, places, is_bumping=True)
+    codes = await _add(
+        context,
+        asked.transactional_id,
+        producer,
+        _places(asked.topics),
+        is_bumping=True,
+        verify_only=asked.verify_only,
+    )
     return AddPartitionsToTxnResult(
         transactional_id=asked.transactional_id, topic_results=_rows(context, asked.topics, codes)
     )
@@ -71,8 +72,9 @@ async def _add(
     places: list[Place],
     *,
     is_bumping: bool,
+    verify_only: bool = False,
 ) -> Mapping[Place, ErrorCode]:
-    image = context.services.cluster.image
+    image, transactions = context.services.cluster.image, context.services.transactions
     if not transactional_id:
         return dict.fromkeys(places, ErrorCode.INVALID_REQUEST)
     unknown = {}
@@ -82,9 +84,9 @@ async def _add(
             unknown[name, index] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     if unknown:
         return {each: unknown.get(each, ErrorCode.OPERATION_NOT_ATTEMPTED) for each in places}
-    code = await context.services.transactions.add(
-        transactional_id, producer, places, is_bumping=is_bumping
-    )
+    if verify_only:
+        return await transactions.verify(transactional_id, producer, places)
+    code = await transactions.add(transactional_id, producer, places, is_bumping=is_bumping)
     return dict.fromkeys(places, code)
 
 

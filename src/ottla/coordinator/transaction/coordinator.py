@@ -11,7 +11,7 @@ coordinator knows of it, or it is not done.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import NodeId
@@ -29,6 +29,9 @@ from ottla.metadata.topic_names import TRANSACTION_STATE
 from ottla.replica.manager import ReplicaManager
 
 logger = logging.getLogger(__name__)
+
+SETTLE_S: Final = 0.1
+"""Kafka's add.partitions.to.txn.retry.backoff.max.ms."""
 
 TransactionOperation = Operation[TransactionMachine]
 
@@ -57,6 +60,7 @@ class TransactionCoordinator:
         version: Callable[[], int],
     ) -> None:
         """`version` is the cluster's transaction.version as it is now."""
+        self._loop = loop
         self._controller = controller
         self._settings = settings
         self._producer_ids = producer_ids
@@ -165,18 +169,38 @@ class TransactionCoordinator:
         *,
         is_bumping: bool,
     ) -> ErrorCode:
-        """Partitions that the transaction is about to write to."""
+        """Partitions that the transaction is about to write to. The markers of the one before are
+        waited for, for a moment: clients that are told CONCURRENT_TRANSACTIONS wait longer."""
         wanted = tuple(places)
         version = BUMPING if is_bumping else 0
+        deadline = self._loop.time() + SETTLE_S
 
         def operation(machine: TransactionMachine, now_ms: int) -> Outcome:
             return machine.add(transactional_id, producer, wanted, version, now_ms)
 
+        while True:
+            try:
+                await self.ask(transactional_id, operation)
+            except KafkaError as error:
+                is_early = error.code == ErrorCode.CONCURRENT_TRANSACTIONS
+                if is_early and await self._settled(transactional_id, deadline):
+                    continue
+                return error.code
+            return ErrorCode.NONE
+
+    async def _settled(self, transactional_id: str, deadline: float) -> bool:
+        """Whether it is worth asking again before the deadline; it is waited for until then."""
+
+        def operation(machine: TransactionMachine, now_ms: int) -> Outcome:
+            return machine.settling(transactional_id)
+
         try:
-            await self.ask(transactional_id, operation)
-        except KafkaError as error:
-            return error.code
-        return ErrorCode.NONE
+            event = await self.ask(transactional_id, operation)
+            async with asyncio.timeout_at(deadline):
+                await event.wait()
+        except (KafkaError, TimeoutError):
+            return False
+        return True
 
     async def verify(
         self, transactional_id: str, producer: Producer, places: Iterable[Place]

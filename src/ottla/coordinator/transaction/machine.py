@@ -20,6 +20,7 @@ An id that runs over its timeout is fenced as by init, and its epoch is nobody's
 rests for `transactional.id.expiration.ms` is forgotten, a piece of them at a time.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -85,6 +86,8 @@ class TransactionMachine:
         self._take_id = take_id
         self._jobs: dict[str, MarkerJob] = {}
         self._ongoing: dict[str, Transaction] = {}
+        self._settling: dict[str, asyncio.Event] = {}
+        """Of ids whose markers somebody waits for."""
         self.transactions: dict[str, Transaction] = {}
 
     # -- as a shard's machine
@@ -107,6 +110,8 @@ class TransactionMachine:
         transaction.take(value, last_epoch)
         if transaction.state is State.ONGOING:
             self._ongoing[transactional_id] = transaction
+        elif transaction.state in RESTING and transactional_id in self._settling:
+            self._settling.pop(transactional_id).set()
 
     def replay_pending(self, record: TransactionRecord, producer_id: int) -> None:
         """Nobody writes here in a transaction."""
@@ -125,6 +130,8 @@ class TransactionMachine:
         jobs, self._jobs = self._jobs, {}
         for job in jobs.values():
             job.cancel()
+        for event in self._settling.values():
+            event.set()
 
     # -- InitProducerId
 
@@ -197,6 +204,17 @@ class TransactionMachine:
             for place in places
         }
         return Outcome(response=codes)
+
+    def settling(self, transactional_id: str) -> Outcome:
+        """The response is an event that is set when no marker of the id is missing, or when this
+        machine ends."""
+        transaction = self.transactions.get(transactional_id)
+        event = asyncio.Event()
+        if transaction is not None and transaction.state in PREPARED:
+            event = self._settling.setdefault(transactional_id, event)
+        else:
+            event.set()
+        return Outcome(response=event)
 
     # -- the end
 
