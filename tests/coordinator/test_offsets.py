@@ -318,9 +318,9 @@ def test_many_groups_are_looked_through_a_few_at_a_time(monkeypatch: pytest.Monk
         await place.answer(last)
         sizes: list[int] = []
         take = place.shard._take
-        place.shard._take = lambda records, producer: (  # type: ignore[method-assign]
-            sizes.append(len(records)),
-            take(records, producer),
+        place.shard._take = lambda outcome: (  # type: ignore[method-assign]
+            sizes.append(len(outcome.records)),
+            take(outcome),
         )[1]
         await asyncio.sleep(3_700)
         assert place.machine.groups.ids() == []

@@ -4,6 +4,7 @@ import asyncio
 import errno
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -149,16 +150,63 @@ def test_one_turn_is_one_batch() -> None:
     on_loop(test)
 
 
-def test_what_does_not_fit_one_batch_goes_in_several() -> None:
+MANY = [(f"name-{number}" * 5, number) for number in range(20)]
+"""More than a batch of 400 bytes takes."""
+
+
+def test_what_is_divisible_goes_in_several_batches() -> None:
     async def test(loop: SimLoop) -> None:
         place = Place(loop, max_message_bytes="400")
         shard = place.shard(Sums)
-        many = [(f"name-{number}" * 5, number) for number in range(20)]
-        pending = ask(shard, lambda machine, now: Outcome(many, "done"))
+        pending = ask(shard, lambda machine, now: Outcome(MANY, "done", is_divisible=True))
         assert await pending.future == "done"
         again = place.shard(Sums)
         await until_active(again)
-        assert again.machine.numbers == dict(many)
+        assert again.machine.numbers == dict(MANY)
+
+    on_loop(test)
+
+
+def test_what_does_not_fit_one_batch_changes_nothing(caplog: Any) -> None:
+    async def test(loop: SimLoop) -> None:
+        place = Place(loop, max_message_bytes="400")
+        shard = place.shard(Sums)
+        did: list[int] = []
+
+        def much(machine: Sums, now_ms: int) -> Outcome:
+            return Outcome(MANY, "done", effects=[lambda: did.append(1)])
+
+        large = [("x" * 400, 1)]
+        assert ask(shard, much).response == ErrorCode.RECORD_LIST_TOO_LARGE
+        too_large = ask(shard, lambda machine, now: Outcome(large, "done", is_divisible=True))
+        assert too_large.response == ErrorCode.MESSAGE_TOO_LARGE
+        shard.schedule("k", 0, much)
+        await asyncio.sleep(0.01)
+        assert shard.state is State.ACTIVE
+        assert (shard.machine.numbers, did, place.log.log_end_offset) == ({}, [], 0)
+
+    on_loop(test)
+    assert "much was refused: 20 records" in caplog.text
+
+
+@pytest.mark.parametrize("failing", range(1, 7))
+def test_the_log_has_all_of_an_operation_or_nothing(failing: int) -> None:
+    """Five operations of four records; a batch takes two of them, and one cannot be written."""
+
+    async def test(loop: SimLoop) -> None:
+        place = Place(loop, max_message_bytes="400")
+        shard = place.shard(Sums)
+        place.disk.fail_at(failing)
+        asked = []
+        for number in range(5):
+            rows = [(f"{number}-{letter}", number) for letter in "abcd"]
+            asked.append(ask(shard, lambda machine, now, rows=rows: Outcome(rows, "done")))
+        answers = [await pending.future for pending in asked]
+        await until_active(shard)
+        kept = [name[0] for name in shard.machine.numbers]
+        count = len(kept) // 4
+        assert count == 5 if answers == ["done"] * 5 else count in (0, 2, 4)
+        assert kept == [str(number) for number in range(count) for _ in "abcd"]
 
     on_loop(test)
 

@@ -22,18 +22,24 @@ and whoever it had kept waiting is told. Timers belong to a machine and end with
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from enum import Enum
 from functools import partial
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from ottla.base.errors import BugError, CorruptionError, ErrorCode, KafkaError
 from ottla.base.world import World
+from ottla.coordinator.batches import (
+    BATCH_OVERHEAD_BYTES,
+    RECORD_OVERHEAD_BYTES,
+    Part,
+    batches,
+    parts_of,
+)
 from ottla.coordinator.commits import Answer, Commits
 from ottla.coordinator.loading import Loading
 from ottla.coordinator.pending import Pending
 from ottla.coordinator.timers import Timers
-from ottla.records.builder import build_batch
 from ottla.records.control import Marker
 from ottla.records.record import Record
 from ottla.replica.partition import Partition
@@ -41,11 +47,6 @@ from ottla.replica.partition import Partition
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
-RECORD_OVERHEAD_BYTES: Final = 32
-"""Most that a record adds to its key and value, lengths and deltas."""
-BATCH_OVERHEAD_BYTES: Final = 64
-BATCH_BYTES: Final = 1 << 20
-"""Where a batch ends, if the topic does not end it sooner."""
 
 
 class Machine(Protocol[R]):
@@ -83,6 +84,12 @@ class Outcome(NamedTuple):
     """None: the request was kept, to be answered by a later operation."""
     producer: tuple[int, int] | None = None
     """Id and epoch of the producer in whose transaction the records are."""
+    is_divisible: bool = False
+    """The log may have some of its records and not the others. Else it has all or none, and one
+    batch has to hold them."""
+    effects: Sequence[Callable[[], object]] = ()
+    """What changes in memory beside the records, just before they are replayed; not where the
+    operation is refused after all."""
 
 
 Operation = Callable[[M, int], Outcome]
@@ -141,9 +148,9 @@ class Shard(Generic[M]):
         self._answers: list[Answer] = []
         """Of the operation that runs."""
         self._fresh: list[Answer] = []
-        self._records: list[tuple[bytes, bytes | None]] = []
+        self._parts: list[Part] = []
         self._producer: tuple[int, int] | None = None
-        """In whose transaction `_records` are."""
+        """In whose transaction `_parts` are."""
         self._commits = Commits(partition, loop, commit_timeout_ms, self.close)
         self._load()
 
@@ -171,11 +178,13 @@ class Shard(Generic[M]):
         now_ms = self._world.clock.time_ms()
         try:
             outcome = operation(self.machine, now_ms)
-            self._take(outcome.records, outcome.producer)
+            self._take(outcome)
             if pending is not None and outcome.response is not None:
                 self._answers.append((pending, outcome.response))
         except KafkaError as error:
-            if pending is not None:
+            if pending is None:
+                logger.warning("%s: %s was refused: %s", self, _name(operation), error)
+            else:
                 # The code alone: an error holds the frames it came through, and what they view.
                 self._answers.append((pending, error.code))
         except BugError:
@@ -185,20 +194,27 @@ class Shard(Generic[M]):
             raise
         self._settle()
 
-    def _take(self, records: Sequence[Any], producer: tuple[int, int] | None) -> None:
-        machine = self.machine
-        encoded = [machine.encode(record) for record in records]
-        if encoded and self._records and producer != self._producer:
+    def _take(self, outcome: Outcome) -> None:
+        """KafkaError where the log would not take its records: then nothing has changed."""
+        machine, producer = self.machine, outcome.producer
+        parts = parts_of(
+            [machine.encode(record) for record in outcome.records],
+            self.partition.settings.max_message_bytes,
+            is_divisible=outcome.is_divisible,
+        )
+        if parts and self._parts and producer != self._producer:
             self._append_now()
-        for record in records:
+        for effect in outcome.effects:
+            effect()
+        for record in outcome.records:
             if producer is None:
                 machine.replay(record)
             else:
                 machine.replay_pending(record, producer[0])
-        if encoded and not self._records:
+        if parts and not self._parts:
             self._loop.call_soon(self._append)
             self._producer = producer
-        self._records += encoded
+        self._parts += parts
 
     def _append_now(self) -> None:
         """What comes next is of another transaction, or ends one: it has its own batch. KafkaError
@@ -233,20 +249,21 @@ class Shard(Generic[M]):
     def _settle(self) -> None:
         """Let the answers of an operation wait for what was appended before them."""
         answers, self._answers = self._answers, []
-        if self._records:
+        if self._parts:
             self._fresh += answers
         else:
             self._commits.follow(answers)
 
     def _append(self) -> None:
-        records, self._records = self._records, []
+        parts, self._parts = self._parts, []
         producer, self._producer = self._producer, None
         answers, self._fresh = self._fresh, []
-        if self.state is not State.ACTIVE or not records:
+        if self.state is not State.ACTIVE or not parts:
             return
         now_ms = self._world.clock.time_ms()
+        limit = self.partition.settings.max_message_bytes
         try:
-            for batch in self._batches(records, now_ms, producer):
+            for batch in batches(parts, limit, now_ms, producer):
                 self.partition.append_own(batch, now_ms)
         except KafkaError as error:
             logger.warning("%s: append failed: %s", self, error)
@@ -257,31 +274,6 @@ class Shard(Generic[M]):
                 self._load_again(error.code)
             return
         self._commits.add(answers)
-
-    def _batches(
-        self,
-        records: list[tuple[bytes, bytes | None]],
-        now_ms: int,
-        producer: tuple[int, int] | None,
-    ) -> Iterator[bytearray]:
-        producer_id, epoch = producer or (-1, -1)
-        build = partial(
-            build_batch,
-            producer_id=producer_id,
-            producer_epoch=epoch,
-            transactional=producer is not None,
-        )
-        limit = min(self.partition.settings.max_message_bytes, BATCH_BYTES)
-        made: list[Record] = []
-        size = BATCH_OVERHEAD_BYTES
-        for key, value in records:
-            size += len(key) + len(value or b"") + RECORD_OVERHEAD_BYTES
-            if made and size > limit:
-                yield build(made)
-                made = []
-                size = BATCH_OVERHEAD_BYTES + len(key) + len(value or b"") + RECORD_OVERHEAD_BYTES
-            made.append(Record(len(made), now_ms, key, value))
-        yield build(made)
 
     # -- what a machine may do
 
@@ -360,12 +352,18 @@ class Shard(Generic[M]):
             pending.fail(code)
         self._answers.clear()
         self._fresh.clear()
-        self._records.clear()
+        self._parts.clear()
         if self.state is State.ACTIVE:
             self.machine.closed(code)
 
     def __str__(self) -> str:
         return f"coordinator of {self.partition.topic}-{self.partition.index}"
+
+
+def _name(operation: Operation[Any]) -> str:
+    """Of an operation that nobody asked for, a timer's."""
+    called = operation.func if isinstance(operation, partial) else operation
+    return str(getattr(called, "__name__", called)).strip("_")
 
 
 class _Replay:

@@ -29,7 +29,7 @@ async def _delete(context: RequestContext, group_id: str) -> DeletableGroupResul
     row = DeletableGroupResult(group_id=group_id)
 
     def delete(machine: GroupMachine, now_ms: int) -> Outcome:
-        return Outcome(machine.admin.delete(group_id), row)
+        return Outcome(machine.admin.delete(group_id), row, is_divisible=True)
 
     try:
         await context.services.groups.ask(group_id, delete)

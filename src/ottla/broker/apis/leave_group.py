@@ -34,7 +34,7 @@ def leave_group(context: RequestContext, request: LeaveGroupRequest) -> Any:
         if not is_one:
             return outcome
         code = outcome.response.members[0].error_code
-        return Outcome(outcome.records, LeaveGroupResponse(error_code=code))
+        return outcome._replace(response=LeaveGroupResponse(error_code=code))
 
     pending = Pending(_refuse)
     context.services.groups.perform(request.group_id, leave, pending)

@@ -120,7 +120,7 @@ class ConsumerMembership:
         if is_full or _plain(member) != _plain(former):
             response.assignment = _assignment(member)
         step.effects.append(lambda: self.expect(group.id, member))
-        return step.outcome(response, self._host.record_max_bytes)
+        return step.outcome(response)
 
     def _open(self, group_id: str, now_ms: int, *, may_make: bool) -> Step:
         """The group, made or upgraded if need be and if it may be. KafkaError."""

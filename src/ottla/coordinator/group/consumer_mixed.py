@@ -148,7 +148,7 @@ class MixedMembership:
             member_id=member.id,
             members=[],
         )
-        return step.outcome(response, self._host.record_max_bytes)
+        return step.outcome(response)
 
     def _check_protocols(self, group: ConsumerGroup, request: JoinGroupRequest) -> None:
         names = [each.name for each in request.protocols]

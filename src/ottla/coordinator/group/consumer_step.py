@@ -7,12 +7,11 @@ put off as an effect.
 
 from collections.abc import Callable
 
-from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import Uuid
 from ottla.coordinator.group.consumer_group import NO_PARTITIONS, ConsumerGroup
 from ottla.coordinator.group.consumer_member import ConsumerMember
 from ottla.coordinator.group.consumer_records import Partitions
-from ottla.coordinator.group.records import GroupLogRecord, encode_record
+from ottla.coordinator.group.records import GroupLogRecord
 from ottla.coordinator.shard import Outcome
 
 
@@ -55,18 +54,5 @@ class Step:
         """Whether no other member has a partition, or has it to give back still."""
         return self.group.owners.get((topic, index), self.member.id) == self.member.id
 
-    def outcome(self, response: object, record_max_bytes: int) -> Outcome:
-        """KafkaError where a record would be too large for the log."""
-        check_sizes(self.records, record_max_bytes)
-        for effect in self.effects:
-            effect()
-        return Outcome(self.records, response)
-
-
-def check_sizes(records: list[GroupLogRecord], record_max_bytes: int) -> None:
-    for record in records:
-        key, value = encode_record(record)
-        if len(key) + len(value or b"") > record_max_bytes:
-            raise KafkaError(
-                ErrorCode.UNKNOWN_SERVER_ERROR, "The member or its share is too large to be kept."
-            )
+    def outcome(self, response: object) -> Outcome:
+        return Outcome(self.records, response, effects=self.effects)

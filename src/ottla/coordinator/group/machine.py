@@ -106,7 +106,7 @@ class GroupMachine:
         if group is None or self.groups.find(group.id) is None:
             return outcome
         # An empty consumer group makes way for the classic one.
-        return Outcome([*group.tombstones(), *outcome.records], outcome.response)
+        return outcome._replace(records=[*group.tombstones(), *outcome.records])
 
     def sync(self, request: SyncGroupRequest, pending: Pending, now_ms: int) -> Outcome:
         group = self.groups.find_consumer(request.group_id)
@@ -162,4 +162,4 @@ class GroupMachine:
             at += 1
         if at < len(group_ids):
             self._host.schedule(key, 0, partial(self._walk, key, group_ids, at, visit))
-        return Outcome(records)
+        return Outcome(records, is_divisible=True)
