@@ -6,6 +6,11 @@ import pytest
 
 from ottla.base.errors import ErrorCode
 from ottla.coordinator.transaction.state import LAST_EPOCH, State
+from ottla.protocol.messages.add_partitions_to_txn import (
+    AddPartitionsToTxnRequest,
+    AddPartitionsToTxnTopic,
+    AddPartitionsToTxnTransaction,
+)
 from ottla.protocol.messages.describe_producers import DescribeProducersRequest, TopicRequest
 from ottla.protocol.messages.describe_transactions import DescribeTransactionsRequest
 from ottla.protocol.messages.list_transactions import ListTransactionsRequest
@@ -287,12 +292,68 @@ def test_a_thousand_partitions(on_node):
     on_node(test, FEW)
 
 
+def test_a_broker_verifies_many_transactions_at_once(on_node):
+    """AddPartitionsToTxn from 4 on: each is answered on its own, and verifying adds nothing."""
+
+    async def test(node):
+        await node.topic("a", 2)
+        client = Client(node, protocol=FIRST)
+        await client.init_patiently()
+        assert await client.add("a", 0) == 0
+
+        def asked(transactional_id, partitions, *, epoch=client.epoch, topic="a", verify=True):
+            return AddPartitionsToTxnTransaction(
+                transactional_id=transactional_id,
+                producer_id=client.producer_id,
+                producer_epoch=epoch,
+                verify_only=verify,
+                topics=[AddPartitionsToTxnTopic(name=topic, partitions=partitions)],
+            )
+
+        async def answers(*transactions, version=5):
+            request = AddPartitionsToTxnRequest(transactions=list(transactions))
+            answer = await node.ask(request, version)
+            assert answer.error_code == 0
+            return [
+                [row.partition_error_code for row in each.topic_results[0].results_by_partition]
+                for each in answer.results_by_transaction
+            ]
+
+        abortable, unknown = (
+            ErrorCode.TRANSACTION_ABORTABLE,
+            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+        )
+        assert await answers(
+            asked("t", [0, 1]),
+            asked("nobody", [0]),
+            asked("", [0]),
+            asked("t", [0], epoch=client.epoch + 1),
+            asked("t", [0, 7]),
+            asked("t", [0], topic="b"),
+        ) == [
+            [0, abortable],
+            [ErrorCode.INVALID_PRODUCER_ID_MAPPING],
+            [ErrorCode.INVALID_REQUEST],
+            [ErrorCode.PRODUCER_FENCED],
+            [ErrorCode.OPERATION_NOT_ATTEMPTED, unknown],
+            [unknown],
+        ]
+        assert await answers(asked("t", [1]), version=4) == [[ErrorCode.INVALID_TXN_STATE]]
+        assert list(kept(node).partitions) == [("a", 0)]
+        assert await answers(asked("t", [1], verify=False)) == [[0]]
+        assert list(kept(node).partitions) == [("a", 0), ("a", 1)]
+        assert await client.end(commit=False) == 0
+
+    on_node(test, FEW)
+
+
 def test_partitions_that_are_not_there_add_nothing(on_node):
     async def test(node):
         await node.topic("a")
         client = Client(node, protocol=FIRST)
         await client.init_patiently()
         assert await client.add("a", 0, 7) == ErrorCode.OPERATION_NOT_ATTEMPTED
+        assert await client.add("b", 0) == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         assert await client.end() == ErrorCode.INVALID_TXN_STATE
 
     on_node(test, FEW)

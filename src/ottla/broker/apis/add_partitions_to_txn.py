@@ -45,7 +45,7 @@ async def add_partitions_to_txn(
         _places(topics),
         is_bumping=False,
     )
-    return AddPartitionsToTxnResponse(results_by_topic_v3_and_below=_rows(context, topics, codes))
+    return AddPartitionsToTxnResponse(results_by_topic_v3_and_below=_rows(topics, codes))
 
 
 async def _one(
@@ -61,7 +61,7 @@ async def _one(
         verify_only=asked.verify_only,
     )
     return AddPartitionsToTxnResult(
-        transactional_id=asked.transactional_id, topic_results=_rows(context, asked.topics, codes)
+        transactional_id=asked.transactional_id, topic_results=_rows(asked.topics, codes)
     )
 
 
@@ -85,9 +85,18 @@ async def _add(
     if unknown:
         return {each: unknown.get(each, ErrorCode.OPERATION_NOT_ATTEMPTED) for each in places}
     if verify_only:
-        return await transactions.verify(transactional_id, producer, places)
-    code = await transactions.add(transactional_id, producer, places, is_bumping=is_bumping)
-    return dict.fromkeys(places, code)
+        codes = await transactions.verify(transactional_id, producer, places)
+    else:
+        code = await transactions.add(transactional_id, producer, places, is_bumping=is_bumping)
+        codes = dict.fromkeys(places, code)
+    return {place: _told(code, context.api_version) for place, code in codes.items()}
+
+
+def _told(code: ErrorCode, version: int) -> ErrorCode:
+    """What the coordinator's answer is for a client of that version."""
+    code = transaction_error(code, version, FENCED_SINCE)
+    is_unheard_of = code is ErrorCode.TRANSACTION_ABORTABLE and version < ABORTABLE_SINCE
+    return ErrorCode.INVALID_TXN_STATE if is_unheard_of else code
 
 
 def _places(topics: Iterable[AddPartitionsToTxnTopic]) -> list[Place]:
@@ -95,23 +104,14 @@ def _places(topics: Iterable[AddPartitionsToTxnTopic]) -> list[Place]:
 
 
 def _rows(
-    context: RequestContext,
-    topics: Iterable[AddPartitionsToTxnTopic],
-    codes: Mapping[Place, ErrorCode],
+    topics: Iterable[AddPartitionsToTxnTopic], codes: Mapping[Place, ErrorCode]
 ) -> list[AddPartitionsToTxnTopicResult]:
-    version = context.api_version
-
-    def told(place: Place) -> ErrorCode:
-        code = transaction_error(codes[place], version, FENCED_SINCE)
-        is_unheard_of = code is ErrorCode.TRANSACTION_ABORTABLE and version < ABORTABLE_SINCE
-        return ErrorCode.INVALID_TXN_STATE if is_unheard_of else code
-
     return [
         AddPartitionsToTxnTopicResult(
             name=topic.name,
             results_by_partition=[
                 AddPartitionsToTxnPartitionResult(
-                    partition_index=index, partition_error_code=told((topic.name, index))
+                    partition_index=index, partition_error_code=codes[topic.name, index]
                 )
                 for index in topic.partitions
             ],
