@@ -25,10 +25,11 @@ SETTINGS = {"num.partitions": str(PARTITIONS), "offsets.topic.num.partitions": "
 
 
 class Run:
-    def __init__(self, seed):
+    def __init__(self, seed, settings=None):
+        self.seed = seed
         self.sim = SimWorld(seed)
         self.rng = self.sim.rng("test")
-        self.server = Server(self.sim, "node", SETTINGS)
+        self.server = Server(self.sim, "node", {**SETTINGS, **(settings or {})})
         self.sent = []
         self.read = []
         self.until = self.sim.loop.time() + RUN_S

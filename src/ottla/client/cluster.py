@@ -71,7 +71,13 @@ class Cluster:
         """Called after each answer with metadata, and when `channel` has connected or failed."""
         self._creates_topics = creates_topics
         self._wanted: dict[str, None] = {}
+        self.is_whole = False
+        """Whether `topics` are all there are (`want_all`), as of the last answer."""
+        self._wants_all = False
+        self._has_new_wants = False
+        """Whether more is wanted than the last answer can hold."""
         self._peers: dict[int, Peer] = {}
+        self._peers_apart: dict[int, Peer] = {}
         self._seeds: dict[Address, Peer] = {}
         self._connecting: dict[int, asyncio.Task[None]] = {}
         self._coordinators: dict[tuple[KeyType, str], int] = {}
@@ -95,9 +101,10 @@ class Cluster:
             await asyncio.wait([self._refreshing])
         for task in list(self._connecting.values()):
             task.cancel()
-        for peer in [*self._peers.values(), *self._seeds.values()]:
+        for peer in [*self._peers.values(), *self._peers_apart.values(), *self._seeds.values()]:
             peer.close()
         self._peers.clear()
+        self._peers_apart.clear()
         self._seeds.clear()
 
     # ---- topics
@@ -138,7 +145,15 @@ class Cluster:
 
     def want(self, names: Iterable[str]) -> None:
         """Keep what is known of these topics fresh, from the next refresh on."""
-        self._wanted.update(dict.fromkeys(names))
+        for name in names:
+            if name not in self._wanted:
+                self._wanted[name] = None
+                self._has_new_wants = True
+
+    def want_all(self, wants_all: bool) -> None:
+        """Ask for every topic of the cluster, from the next refresh on."""
+        self._has_new_wants |= wants_all and not self._wants_all
+        self._wants_all = wants_all
 
     def name_of(self, topic_id: Uuid) -> str | None:
         return self._names.get(topic_id)
@@ -177,18 +192,23 @@ class Cluster:
                 max(1, self._failures_count), self.world.rng
             )
             await asyncio.sleep(self._refreshed_at + pause_s - self.world.clock.monotonic())
-            return await self._ask_anyone()
+            failure = await self._ask_anyone()
         finally:
             self._refreshed_at = self.world.clock.monotonic()
             self._refreshing = None
             self._grow_old()
             self._changed()
+        if self._has_new_wants:
+            self.refresh_soon()
+        return failure
 
     async def _ask_anyone(self) -> Exception | None:
         causes = []
         for peer in self._candidates():
+            self._has_new_wants = False
+            wanted = [MetadataRequestTopic(name=name) for name in self._wanted]
             request = MetadataRequest(
-                topics=[MetadataRequestTopic(name=name) for name in self._wanted],
+                topics=None if self._wants_all else wanted,
                 allow_auto_topic_creation=self._creates_topics,
             )
             try:
@@ -198,7 +218,7 @@ class Cluster:
                 causes.append(str(failure))
                 continue
             self._failures_count = 0
-            self._take(response)
+            self._take(response, is_whole=request.topics is None)
             return None
         self._failures_count += 1
         return NoBrokersError("no broker answers: " + "; ".join(dict.fromkeys(causes)))
@@ -224,7 +244,8 @@ class Cluster:
                 self.settings.metadata_max_age_ms / 1_000, self.refresh_soon
             )
 
-    def _take(self, response: MetadataResponse) -> None:
+    def _take(self, response: MetadataResponse, *, is_whole: bool) -> None:
+        self.is_whole = is_whole
         self.cluster_id = response.cluster_id
         self.controller_id = response.controller_id
         self.take_nodes(
@@ -233,6 +254,9 @@ class Cluster:
                 for row in response.brokers
             }
         )
+        if is_whole:
+            there = {row.name for row in response.topics}
+            self.topics = {name: view for name, view in self.topics.items() if name in there}
         for row in response.topics:
             name = row.name or ""
             code = code_of(row.error_code)
@@ -251,24 +275,28 @@ class Cluster:
 
     def take_nodes(self, nodes: dict[int, NodeView]) -> None:
         self.nodes = nodes
-        for node_id, peer in list(self._peers.items()):
-            node = nodes.get(node_id)
-            if node is None or (node.host, node.port) != (peer.host, peer.port):
-                del self._peers[node_id]
-                peer.close()
+        for peers in (self._peers, self._peers_apart):
+            for node_id, peer in list(peers.items()):
+                node = nodes.get(node_id)
+                if node is None or (node.host, node.port) != (peer.host, peer.port):
+                    del peers[node_id]
+                    peer.close()
         if nodes and self._peers:
             for peer in self._seeds.values():
                 peer.close()
             self._seeds.clear()
 
-    def peer(self, node_id: int) -> Peer:
-        """The peer of a node; ConnectError for one that is not known."""
-        peer = self._peers.get(node_id)
+    def peer(self, node_id: int, *, apart: bool = False) -> Peer:
+        """The peer of a node; ConnectError for one that is not known. `apart`: over a connection
+        of its own, for what may not wait behind a fetch, or is answered late as a join is: a
+        broker answers the requests of a connection in order."""
+        peers = self._peers_apart if apart else self._peers
+        peer = peers.get(node_id)
         if peer is None:
             node = self.nodes.get(node_id)
             if node is None:
                 raise ConnectError(f"node {node_id} is not known")
-            peer = self._peers[node_id] = self._new_peer(node.host, node.port)
+            peer = peers[node_id] = self._new_peer(node.host, node.port)
         return peer
 
     def channel(self, node_id: int) -> Channel | None:
@@ -303,6 +331,12 @@ class Cluster:
     def _new_peer(self, host: str, port: int) -> Peer:
         settings = self.settings
         return Peer(self.world, host, port, settings.channel, settings.reconnect_backoff)
+
+    def hang_up_apart(self) -> None:
+        """Close the connections that are apart: what waits for an answer there is given up."""
+        for peer in self._peers_apart.values():
+            peer.close()
+        self._peers_apart.clear()
 
     async def ask_any(self, request: Request, expected: type[R]) -> R:
         """Ask whichever node is there; the RpcError of the last where none answers."""

@@ -71,7 +71,7 @@ class Commits:
         self, keys: Sequence[TopicPartition]
     ) -> dict[TopicPartition, OffsetAndMetadata | None]:
         timeout_ms = self._settings.default_api_timeout_ms
-        group_id = self._member().group_id
+        group_id = self._settings.group_id or ""
         found = await committed(self._cluster, group_id, keys, timeout_ms)
         return {key: found.get(key) for key in keys}
 

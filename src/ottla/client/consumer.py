@@ -5,7 +5,9 @@ and `poll_batch` (one batch as columns, the fastest). A partition's position mov
 is handed out; it is *done* when its reader asks for more.
 
 This is the face. What is behind it, each with its own account: `reader` hands out, `fetcher`
-keeps ahead of it, `positions` finds where to begin, `commits` keeps how far the group is.
+keeps ahead of it, `positions` finds where to begin, `commits` keeps how far the group is; of a
+subscribed consumer `membership` takes part in the group, and `ownership` carries out what that
+decides.
 All share one dictionary of `PartitionState`s, and tell each other by `_told`.
 """
 
@@ -15,16 +17,25 @@ from typing import Any, Self, Unpack
 from ottla.base.ids import PartitionIndex, TopicPartition
 from ottla.base.world import World
 from ottla.client.assignment import EARLIEST, LATEST, PartitionState
+from ottla.client.classic_membership import ClassicMembership
 from ottla.client.cluster import Cluster
 from ottla.client.commits import Commits
+from ottla.client.consumer_membership import ConsumerMembership
 from ottla.client.consumer_settings import ConsumerSettings
-from ottla.client.errors import ClientClosedError, ClientError
+from ottla.client.errors import ClientClosedError, ClientError, CommitFailedError
 from ottla.client.fetcher import Fetcher
+from ottla.client.membership import Membership
 from ottla.client.offsets import GroupMetadata, OffsetAndMetadata, OffsetAndTimestamp
 from ottla.client.options import ConsumerOptions
+from ottla.client.ownership import Ownership
 from ottla.client.positions import Positions
 from ottla.client.reader import Reader
 from ottla.client.records import Columns, ConsumerRecord
+from ottla.client.subscription import Listener, Subscription, Told
+
+MEMBERSHIPS: Mapping[str, type[Membership]] = {
+    each.protocol: each for each in (ClassicMembership, ConsumerMembership)
+}
 
 Key = TopicPartition | tuple[str, int]
 
@@ -55,6 +66,8 @@ class Consumer:
         self._fetcher: Fetcher
         self._positions: Positions
         self._commits: Commits
+        self._ownership: Ownership
+        self._membership: Membership | None = None
 
     # ---- a life
 
@@ -66,7 +79,17 @@ class Consumer:
         cluster = self._cluster = Cluster(world, self.settings, creates_topics=False)
         self._fetcher = Fetcher(world, cluster, self.settings, self._states, self._told)
         self._positions = Positions(cluster, self.settings, self._states, self._told)
-        self._commits = Commits(cluster, self.settings, self._states, self._member, self._settled)
+        self._commits = Commits(
+            cluster, self.settings, self._states, self._committer, self._settled
+        )
+        self._ownership = Ownership(
+            self._states,
+            self._reader,
+            self._positions,
+            self._commits,
+            commit_timeout_ms=self.settings.request_timeout_ms,
+            told=self._told,
+        )
         self._is_open = True
         try:
             await cluster.start()
@@ -76,9 +99,9 @@ class Consumer:
         self._commits.start()
 
     async def close(self) -> None:
-        """End; where auto-commit is on, what was handed out counts as done and is committed."""
-        for state in self._states.values():
-            state.done = state.position
+        """End; where auto-commit is on, what was handed out counts as done and is committed. A
+        member leaves its group."""
+        self._reader.all_done()
         await self._close()
 
     async def _close(self) -> None:
@@ -86,9 +109,7 @@ class Consumer:
             self._is_ended = True
             return
         try:
-            await self._commits.commit_done(
-                list(self._states.values()), self.settings.request_timeout_ms
-            )
+            await self._leave()
         finally:
             await self._end()
 
@@ -120,9 +141,64 @@ class Consumer:
 
     # ---- what to read
 
+    def subscribe(
+        self,
+        topics: Iterable[str] = (),
+        *,
+        pattern: str | None = None,
+        on_assigned: Told | None = None,
+        on_revoked: Told | None = None,
+        on_lost: Told | None = None,
+    ) -> None:
+        """Read these topics, or those that match a pattern, as a member of the group `group_id`:
+        its members share the partitions. Joining goes on in the background.
+
+        The callbacks are functions or coroutine functions of a list of partitions, see
+        `subscription.Listener`; they must not read. What they raise is raised by the next read.
+        """
+        self._member()
+        wanted = tuple(dict.fromkeys([topics] if isinstance(topics, str) else topics))
+        if bool(wanted) == (pattern is not None):
+            raise ClientError("subscribe takes topics or a pattern; unsubscribe ends it")
+        if self._states and self._membership is None:
+            raise ClientError("the consumer was assigned partitions: it cannot subscribe too")
+        listener = Listener(on_assigned, on_revoked, on_lost)
+        subscription = Subscription(wanted, pattern)
+        if self.settings.group_protocol == "classic":
+            subscription.check()
+        self._ownership.listener = listener
+        if self._membership is not None:
+            self._membership.subscribe(subscription)
+            return
+        kind = MEMBERSHIPS[self.settings.group_protocol]
+        self._membership = kind(
+            self._cluster, self.settings, subscription, self._ownership, self._reader
+        )
+        self._membership.start()
+
+    async def unsubscribe(self) -> None:
+        """Leave the group, and read nothing. What was handed out counts as done."""
+        self._require_open()
+        self._reader.all_done()
+        await self._leave()
+
+    async def _leave(self) -> None:
+        membership = self._membership
+        if membership is not None:
+            await membership.stop()
+        try:
+            await self._ownership.close()
+        finally:
+            if membership is not None:
+                await membership.leave()
+                self._membership = None
+                self._reader.failure = None
+
     def assign(self, partitions: Iterable[Key]) -> None:
         """Read these partitions and no others. Those that were read before go on where they are."""
         self._require_open()
+        if self._membership is not None:
+            raise ClientError("the consumer is subscribed: its group assigns (unsubscribe first)")
         keys = dict.fromkeys(_keys(partitions))
         self._positions.drop([each for each in self._states if each not in keys])
         self._positions.add(keys)
@@ -265,10 +341,20 @@ class Consumer:
         self._require_open()
         if self.settings.group_id is None:
             raise ClientError("offsets are committed for a group, and group_id is not set")
+        if self._membership is not None:
+            return self._membership.metadata()
         return GroupMetadata(self.settings.group_id)
 
+    def _committer(self) -> GroupMetadata:
+        """Who commits; CommitFailedError for a subscribed consumer that is no member now."""
+        member = self._member()
+        if self._membership is not None and member.generation_id < 0:
+            raise CommitFailedError("the consumer is no member of its group now")
+        return member
+
     async def _settled(self) -> None:
-        return
+        if self._membership is not None:
+            await self._membership.settled()
 
     def _state(self, partition: Key) -> PartitionState:
         self._require_open()

@@ -1,5 +1,6 @@
 """What a consumer is configured with, by Kafka's names and defaults."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -7,6 +8,8 @@ from ottla.client.errors import ConfigError
 from ottla.client.settings import ClientSettings, at_least
 
 RESETS: Final = ("earliest", "latest", "none")
+GROUP_PROTOCOLS: Final = ("classic", "consumer")
+ASSIGNOR_NAMES: Final = ("range", "roundrobin", "sticky", "cooperative-sticky")
 ISOLATION: Final = {"read_uncommitted": 0, "read_committed": 1}
 
 
@@ -15,6 +18,13 @@ class ConsumerSettings(ClientSettings):
     group_id: str | None = None
     group_instance_id: str | None = None
     """Static membership (KIP-345)."""
+    group_protocol: str = "classic"
+    """Or "consumer": the protocol of KIP-848, where the broker assigns."""
+    group_remote_assignor: str | None = None
+    """With "consumer": the broker's assignor ("uniform", "range"); None leaves it to the broker."""
+    partition_assignment_strategy: Sequence[str] = ("range", "cooperative-sticky")
+    """With "classic": names of assignors, the dearest first. Rebalances are cooperative where all
+    of them are."""
     auto_offset_reset: str = "latest"
     enable_auto_commit: bool = True
     auto_commit_interval_ms: int = 5_000
@@ -41,6 +51,7 @@ class ConsumerSettings(ClientSettings):
             raise ConfigError(
                 f"isolation_level is {self.isolation_level!r}, not one of {', '.join(ISOLATION)}"
             )
+        self._check_group()
         for name, least in (
             ("auto_commit_interval_ms", 1),
             ("fetch_min_bytes", 0),
@@ -58,8 +69,24 @@ class ConsumerSettings(ClientSettings):
             raise ConfigError("heartbeat_interval_ms must be below session_timeout_ms")
         if self.fetch_max_wait_ms >= self.request_timeout_ms:
             raise ConfigError("fetch_max_wait_ms must be below request_timeout_ms")
+
+    def _check_group(self) -> None:
         if self.group_id == "":
             raise ConfigError("group_id is empty; None is a consumer without a group")
+        if self.group_protocol not in GROUP_PROTOCOLS:
+            raise ConfigError(
+                f"group_protocol is {self.group_protocol!r}, not one of"
+                f" {', '.join(GROUP_PROTOCOLS)}"
+            )
+        strategies = self.partition_assignment_strategy
+        if isinstance(strategies, str) or not strategies:
+            raise ConfigError("partition_assignment_strategy is a list of at least one name")
+        for name in strategies:
+            if name not in ASSIGNOR_NAMES:
+                raise ConfigError(
+                    f"partition_assignment_strategy names {name!r}, not one of"
+                    f" {', '.join(ASSIGNOR_NAMES)}"
+                )
 
     @property
     def isolation(self) -> int:

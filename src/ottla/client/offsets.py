@@ -184,7 +184,7 @@ async def commit(
         )
         node = await cluster.coordinator(KeyType.GROUP, group.group_id)
         with minding(cluster, group.group_id):
-            response = await cluster.peer(node).ask(
+            response = await cluster.peer(node, apart=True).ask(
                 request, OffsetCommitResponse, last=LAST_BY_NAME
             )
             for topic in response.topics:
@@ -239,7 +239,7 @@ async def committed(
     async def attempt() -> dict[TopicPartition, OffsetAndMetadata]:
         node = await cluster.coordinator(KeyType.GROUP, group_id)
         with minding(cluster, group_id):
-            channel = await cluster.peer(node).connected()
+            channel = await cluster.peer(node, apart=True).connected()
             version = channel.versions.pick(ApiKey.OFFSET_FETCH, LAST_BY_NAME)
             if version < 8:
                 old = _old_request(group_id, names, require_stable=version >= 7)

@@ -45,6 +45,9 @@ class ProducerOptions(ClientOptions, total=False):
 class ConsumerOptions(ClientOptions, total=False):
     group_id: str | None
     group_instance_id: str | None
+    group_protocol: str
+    group_remote_assignor: str | None
+    partition_assignment_strategy: Sequence[str]
     auto_offset_reset: str
     enable_auto_commit: bool
     auto_commit_interval_ms: int

@@ -5,7 +5,7 @@ until its reader asks for more: then it is done. A partition that is to go to an
 the group is given up when nothing of it is in hand (`wait_done`), so that nobody works on its
 records while its next owner does.
 
-An error of one partition is raised by the next read, once; `failure` by every read.
+An error of one partition (and `error`) is raised by the next read, once; `failure` by every read.
 """
 
 import asyncio
@@ -28,6 +28,9 @@ class Reader:
     ) -> None:
         """`told` is called when a read finds nothing, `taken` when it has taken something."""
         self.failure: Exception | None = None
+        self.error: Exception | None = None
+        """To be raised by the next read."""
+        self.read_count = 0
         self.is_waiting = False
         """Whether a read waits for records now."""
         self._states = states
@@ -52,6 +55,21 @@ class Reader:
         while any(state.is_in_hand for state in states):
             self._done.clear()
             await self._done.wait()
+
+    async def wait_read(self) -> None:
+        """Until the next read begins."""
+        self._done.clear()
+        await self._done.wait()
+
+    def moves(self) -> object:
+        """Something that is another after the reader has asked for more."""
+        return self.read_count, [state.done for state in self._states.values()]
+
+    def all_done(self) -> None:
+        """What was handed out is done."""
+        for state in self._states.values():
+            state.done = state.position
+        self._done.set()
 
     # ---- reading
 
@@ -118,9 +136,8 @@ class Reader:
 
     async def next_state(self, timeout_ms: float) -> PartitionState | None:
         """A partition that has something to hand out. What was handed out before is done."""
-        for state in self._states.values():
-            state.done = state.position
-        self._done.set()
+        self.all_done()
+        self.read_count += 1
         found = self._buffered()
         if found is not None:
             self._require_open()
@@ -142,8 +159,8 @@ class Reader:
     def _buffered(self, *, is_quiet: bool = False) -> PartitionState | None:
         """The next partition in turn with records. Raises what is wrong with one, if it is;
         with `is_quiet` that waits for the next read, since there are records to return."""
-        if self.failure is not None and not is_quiet:
-            raise self.failure
+        if not is_quiet:
+            self._raise()
         for key, state in self._states.items():
             if state.is_stopped:
                 continue
@@ -165,6 +182,13 @@ class Reader:
                 self._states[key] = state
                 return state
         return None
+
+    def _raise(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
 
 
 def rows(columns: Columns, start: int, stop: int) -> list[ConsumerRecord]:

@@ -218,6 +218,8 @@ class SyncConsumer(_Blocking[Consumer]):
     beginning_offsets = waits(Consumer.beginning_offsets)
     end_offsets = waits(Consumer.end_offsets)
     offsets_for_times = waits(Consumer.offsets_for_times)
+    subscribe = at_once(Consumer.subscribe)
+    unsubscribe = waits(Consumer.unsubscribe)
     assign = at_once(Consumer.assign)
     assignment = at_once(Consumer.assignment)
     seek = at_once(Consumer.seek)

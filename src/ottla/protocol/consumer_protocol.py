@@ -3,8 +3,9 @@
     i16 version | Subscription or Assignment of that version, or of the last one known
 
 Later versions only add at the end, so a version that is not known is read as the last that is,
-and what follows is left alone. The bytes are a client's: whoever reads them is told by a
-DecodeError or a ValueError where they are none.
+and what follows is left alone. What the sticky assignors want to know of a member stands in the
+user data of its subscription, as the bytes of a message without a version. All these bytes are a
+client's: whoever reads them is told by a ValueError where they are none.
 """
 
 from collections.abc import Mapping
@@ -42,6 +43,19 @@ class ConsumerProtocolAssignment(Struct, versions="0-3"):
     user_data: bytes | None = field(nullable="0+", default=None)
 
 
+class StickyUserData(Struct, versions="0-1"):
+    """What the assignor `sticky` is told: what the member had, and since which generation."""
+
+    previous_assignment: list[TopicPartition] = field()
+    generation: int = field(int32, versions="1+", default=-1)
+
+
+class CooperativeStickyUserData(Struct, versions="0"):
+    """What `cooperative-sticky` is told beside the owned partitions."""
+
+    generation: int = field(int32)
+
+
 def version_of(data: bytes) -> int:
     """ValueError where there is none."""
     if len(data) < _VERSION.size:
@@ -63,12 +77,30 @@ def read_assignment(data: bytes) -> ConsumerProtocolAssignment:
     return _read(ConsumerProtocolAssignment, data)
 
 
+def read_sticky(data: bytes) -> StickyUserData:
+    """ValueError where the bytes are of neither version."""
+    try:
+        return _decoded(StickyUserData, 1, data, 0)
+    except ValueError:
+        return _decoded(StickyUserData, 0, data, 0)
+
+
+def user_data(message: StickyUserData | CooperativeStickyUserData) -> bytes:
+    content = bytearray()
+    last = 1 if isinstance(message, StickyUserData) else 0
+    encode_into(message, last, [content])
+    return bytes(content)
+
+
 def _read(cls: type[S], data: bytes) -> S:
     """ValueError where the bytes are none."""
-    version = min(version_of(data), LAST_VERSION)
+    return _decoded(cls, min(version_of(data), LAST_VERSION), data, _VERSION.size)
+
+
+def _decoded(cls: type[S], version: int, data: bytes, at: int) -> S:
     try:
         message: S
-        message, _ = decoder(cls, version).function(memoryview(data), _VERSION.size)
+        message, _ = decoder(cls, version).function(memoryview(data), at)
     except FAULTS as error:
         raise ValueError(str(error)) from None
     return message
@@ -83,7 +115,11 @@ def written(message: Struct, version: int) -> bytes:
 
 def assignment_bytes(partitions: Mapping[str, list[int]], version: int) -> bytes:
     """An assignment of these partitions, by topic."""
-    rows = [
+    rows = rows_of(partitions)
+    return written(ConsumerProtocolAssignment(assigned_partitions=rows), version)
+
+
+def rows_of(partitions: Mapping[str, list[int]]) -> list[TopicPartition]:
+    return [
         TopicPartition(topic=topic, partitions=indexes) for topic, indexes in partitions.items()
     ]
-    return written(ConsumerProtocolAssignment(assigned_partitions=rows), version)

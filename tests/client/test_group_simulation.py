@@ -1,0 +1,211 @@
+"""Consumers of ours in one group against a node in the simulated world, with faults from a seed.
+
+Members come, leave, are killed without a word and stall; the node and the wires suffer as in
+test_simulation. In the end:
+- every record that was acknowledged was processed by somebody;
+- a partition never had two owners, but for one that had lost it without knowing yet (which it is
+  told in the end) or was killed;
+- a member goes through a partition in order while it owns it, and no record was skipped: what a
+  new owner begins with was committed after it was done.
+"""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.client.consumer import Consumer
+from ottla.client.errors import ClientError
+from tests.client.test_simulation import PARTITIONS, Run, started
+
+MEMBERS = 3
+SETTLE_S = 400.0
+SETTINGS = {
+    "group.initial.rebalance.delay.ms": "100",
+    "group.consumer.session.timeout.ms": "6000",
+    "group.consumer.min.session.timeout.ms": "6000",
+    "group.consumer.heartbeat.interval.ms": "1000",
+    "group.consumer.min.heartbeat.interval.ms": "1000",
+}
+STRATEGIES = [["range"], ["roundrobin"], ["sticky"], ["cooperative-sticky"], None]
+"""None: the protocol of KIP-848."""
+
+
+class Reign:
+    """A member's time with a partition."""
+
+    def __init__(self, member, begun_at):
+        self.member = member
+        self.begun_at = begun_at
+        self.ended_at = None
+        self.is_clean = False
+        self.offsets = []
+
+
+class GroupRun(Run):
+    def __init__(self, seed):
+        super().__init__(seed, SETTINGS)
+        self.strategy = STRATEGIES[seed % len(STRATEGIES)]
+        self.reigns = {index: [] for index in range(PARTITIONS)}
+        self.processed = {}
+        self.is_over = False
+        self.has_produced = False
+        self.errors = []
+
+    def now(self):
+        return self.sim.loop.time()
+
+    # ---- a member
+
+    def member_options(self, number):
+        options = {
+            "group_id": "g",
+            "auto_offset_reset": "earliest",
+            "fetch_max_wait_ms": 200,
+            "session_timeout_ms": 6_000,
+            "heartbeat_interval_ms": 1_000,
+            "max_poll_interval_ms": 12_000,
+            "enable_auto_commit": self.rng.random() < 0.5,
+            "auto_commit_interval_ms": self.rng.choice([300, 2_000]),
+            **self.options(),
+        }
+        if self.strategy is None:
+            options["group_protocol"] = "consumer"
+        else:
+            options["partition_assignment_strategy"] = self.strategy
+        if number == 0 and self.seed % 3 == 0:
+            options["group_instance_id"] = "static"
+        return options
+
+    async def member(self, number, world):
+        """One process's life: reads until it is told to end, or killed."""
+        name = self.sim.machine(f"m{number}").process.name
+        mine = {}
+
+        def came(keys):
+            for key in keys:
+                mine[key.partition] = Reign(name, self.now())
+                self.reigns[key.partition].append(mine[key.partition])
+
+        def went(keys, *, is_clean):
+            for key in keys:
+                reign = mine.pop(key.partition)
+                reign.ended_at, reign.is_clean = self.now(), is_clean
+
+        self.alive[number] = mine
+        while not self.is_over:
+            consumer = await started(lambda: Consumer(world=world, **self.member_options(number)))
+            consumer.subscribe(
+                ["t"],
+                on_assigned=came,
+                on_revoked=lambda keys: went(keys, is_clean=True),
+                on_lost=lambda keys: went(keys, is_clean=False),
+            )
+            until = self.now() + self.rng.uniform(2.0, 40.0)
+            try:
+                while not self.is_over and (self.has_produced or self.now() < until):
+                    await self.turn(consumer, mine)
+            except KafkaError as error:
+                # As in Kafka: its killed predecessor is still taken to be alive.
+                assert error.code is ErrorCode.UNRELEASED_INSTANCE_ID
+            await consumer.close()
+            assert not mine, "what it had was not revoked when it closed"
+            await asyncio.sleep(self.rng.uniform(0.0, 3.0))
+
+    async def turn(self, consumer, mine):
+        for record in await consumer.poll(500, max_records=self.rng.choice([1, 5, 50])):
+            reign = mine.get(record.partition)
+            if reign is not None:  # otherwise it was lost meanwhile
+                reign.offsets.append(record.offset)
+            await asyncio.sleep(self.rng.choice([0.0, 0.001, 0.02]))
+            self.processed.setdefault(int(record.value), []).append(record.offset)
+        if self.rng.random() < 0.01 and not self.has_produced:
+            await asyncio.sleep(20.0)  # stalls, and is put out
+        if not consumer.settings.enable_auto_commit or self.rng.random() < 0.1:
+            try:
+                await consumer.commit()
+            except (ClientError, KafkaError) as error:
+                self.errors.append(error)
+
+    async def crashes(self):
+        while self.now() < self.until:
+            await asyncio.sleep(self.rng.uniform(3.0, 12.0))
+            number = self.rng.randrange(MEMBERS)
+            self.kill(number)
+            await asyncio.sleep(self.rng.uniform(0.0, 10.0))
+            self.boot(number)
+
+    def kill(self, number):
+        self.sim.kill(f"m{number}")
+        for reign in self.alive.pop(number, {}).values():
+            reign.ended_at = self.now()
+
+    def boot(self, number):
+        world = self.sim.boot(f"m{number}")
+        process = self.sim.machine(f"m{number}").process
+        self.tasks[number] = process.spawn(self.member(number, world))
+
+    # ---- the run
+
+    async def play(self):
+        self.alive, self.tasks = {}, {}
+        self.server.start()
+        while not self.server.is_serving:
+            await asyncio.sleep(0.1)
+        producing = self.sim.boot("client")
+        producing = self.sim.machine("client").process.spawn(self.produce(producing))
+        for number in range(MEMBERS):
+            self.boot(number)
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(
+            producing, loop.create_task(self.nemesis()), loop.create_task(self.crashes())
+        )
+        self.has_produced = True
+        wanted = await self.acknowledged()
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                while missing := wanted - self.processed.keys():
+                    for task in self.tasks.values():
+                        if task.done():
+                            task.result()
+                    await asyncio.sleep(0.5)
+        except TimeoutError:
+            raise AssertionError(f"{len(missing)} of {len(wanted)} were not processed") from None
+        self.is_over = True
+        await asyncio.gather(*self.tasks.values())
+        self.judge_reigns()
+
+    async def acknowledged(self):
+        found = set()
+        for _, number, delivery in self.sent:
+            with contextlib.suppress(ClientError):
+                await delivery
+                found.add(number)
+        assert len(found) > 50
+        return found
+
+    def judge_reigns(self):
+        for reigns in self.reigns.values():
+            reigns.sort(key=lambda each: each.begun_at)
+            for at, reign in enumerate(reigns):
+                assert reign.offsets == sorted(set(reign.offsets)), "twice, or out of order"
+                for later in reigns[at + 1 :]:
+                    if reign.is_clean:
+                        assert later.begun_at >= reign.ended_at, (vars(reign), vars(later))
+
+
+def play(seed):
+    run = GroupRun(seed)
+    run.sim.run(run.play())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_record_is_processed_and_no_partition_has_two_owners(seed):
+    play(seed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(20, 220))
+def test_the_same_with_many_seeds(seed):
+    play(seed)
