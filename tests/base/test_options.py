@@ -7,6 +7,7 @@ import pytest
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.foreign_options import accept_static
+from ottla.base.group_options import check_broker_bounds
 from ottla.base.option import INTEGER_BITS, Effect, Option, OptionType, Update, attribute_of
 from ottla.base.options import (
     BROKER_OPTIONS,
@@ -403,3 +404,27 @@ def test_what_has_an_effect_says_so() -> None:
     assert {"retention.ms", "segment.bytes", "compression.type", "flush.on.ack"} <= working
     assert "remote.storage.enable" not in working
     assert BROKER_OPTIONS["flush.on.ack"].update is Update.CLUSTER_WIDE
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"group.min.session.timeout.ms": "9", "group.max.session.timeout.ms": "8"}, "is more"),
+        ({"group.consumer.min.session.timeout.ms": "45001"}, "group.consumer.session.timeout.ms"),
+        ({"group.consumer.max.session.timeout.ms": "44999"}, "group.consumer.min.session"),
+        ({"group.consumer.session.timeout.ms": "60001"}, "group.consumer.max.session.timeout.ms"),
+        ({"group.consumer.heartbeat.interval.ms": "4999"}, "group.consumer.min.heartbeat"),
+        ({"group.consumer.assignment.interval.ms": "15001"}, "group.consumer.max.assignment"),
+        (
+            {
+                "group.consumer.session.timeout.ms": "5000",
+                "group.consumer.min.session.timeout.ms": "5000",
+            },
+            "group.consumer.heartbeat.interval.ms: 5000 is not less than",
+        ),
+    ],
+)
+def test_options_of_groups_that_contradict_each_other(options: dict[str, str], named: str) -> None:
+    with pytest.raises(KafkaError, match=named):
+        check_broker_bounds(effective_broker(BrokerLayers(static=options)))
+    check_broker_bounds(BrokerSettings())

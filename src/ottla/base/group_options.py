@@ -7,7 +7,7 @@ since the broker's bounds may have changed. Those of share and streams groups ar
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 from ottla.base.broker_options import BrokerSettings
 from ottla.base.errors import ErrorCode, KafkaError
@@ -19,6 +19,7 @@ from ottla.base.option import (
     Effect,
     Synonym,
     at_least,
+    attribute_of,
     between,
     one_of,
     option,
@@ -160,6 +161,29 @@ def check_group_bounds(configs: Mapping[str, str], broker: BrokerSettings) -> No
             ErrorCode.INVALID_CONFIG,
             "consumer.session.timeout.ms must be greater than consumer.heartbeat.interval.ms",
         )
+
+
+def check_broker_bounds(broker: BrokerSettings) -> None:
+    """KafkaError(INVALID_CONFIG) naming two options of the broker that contradict each other."""
+    orders = [("group.min.session.timeout.ms", "group.max.session.timeout.ms")]
+    for name in ("session.timeout.ms", "heartbeat.interval.ms", "assignment.interval.ms"):
+        low, default, high = (f"group.consumer.{bound}{name}" for bound in ("min.", "", "max."))
+        orders += [(low, high), (low, default), (default, high)]
+    for least, most in orders:
+        if _value(broker, least) > _value(broker, most):
+            _refuse(broker, least, "is more than", most)
+    heartbeat, session = "group.consumer.heartbeat.interval.ms", "group.consumer.session.timeout.ms"
+    if _value(broker, heartbeat) >= _value(broker, session):
+        _refuse(broker, heartbeat, "is not less than", session)
+
+
+def _value(broker: BrokerSettings, name: str) -> int:
+    return int(getattr(broker, attribute_of(name)))
+
+
+def _refuse(broker: BrokerSettings, name: str, fault: str, other: str) -> NoReturn:
+    values = _value(broker, name), _value(broker, other)
+    raise KafkaError(ErrorCode.INVALID_CONFIG, f"{name}: {values[0]} {fault} {other}: {values[1]}")
 
 
 def _bounds(broker: BrokerSettings) -> tuple[tuple[str, tuple[int, int], str], ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from ottla.base.errors import KafkaError
 from ottla.base.foreign_options import accept_static
+from ottla.base.group_options import check_broker_bounds
 from ottla.base.listeners import Listener, advertised_listeners, client_listeners
 from ottla.base.options import BrokerLayers, BrokerSettings, effective_broker
 
@@ -39,6 +40,7 @@ def node_settings(texts: Mapping[str, str]) -> NodeSettings:
         options, notes = accept_static(texts)
         layers = BrokerLayers(static=options)
         broker = effective_broker(layers)
+        check_broker_bounds(broker)
         listeners = client_listeners(broker)
         advertised = advertised_listeners(broker)
     except KafkaError as error:

@@ -1,8 +1,11 @@
 """Configs of a group, by the config APIs: set, described, listed, unset; the broker's bounds."""
 
+import pytest
+
 from ottla.base.errors import ErrorCode
 from ottla.base.group_options import GROUP_OPTIONS, consumer_group_settings
 from ottla.base.options import BrokerSettings
+from ottla.broker.settings import StartError, node_settings
 from ottla.protocol.messages import describe_configs as describing
 from ottla.protocol.messages import incremental_alter_configs as altering
 from ottla.protocol.messages.list_config_resources import ListConfigResourcesRequest
@@ -88,3 +91,8 @@ def test_a_groups_value_is_cut_to_the_bounds_of_the_broker():
     assert consumer_group_settings({SESSION: "5000"}, broker).session_timeout_ms == 100
     assert consumer_group_settings({SESSION: "5"}, broker).session_timeout_ms == 10
     assert consumer_group_settings(None, broker).session_timeout_ms == 45_000
+
+
+def test_a_node_whose_bounds_contradict_each_other_does_not_start() -> None:
+    with pytest.raises(StartError, match=r"min\.session\.timeout\.ms: 46000 is more than"):
+        node_settings({"group.consumer.min.session.timeout.ms": "46000"})
