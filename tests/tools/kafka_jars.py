@@ -1,7 +1,7 @@
 """Apache Kafka's own tools as a peer under test: their jars from Maven, in a cache.
 
-The jars land once in ~/.cache/ottla/kafka-VERSION/libs; an `ok` file beside them says that the
-download was complete. `./dev test` runs this module before pytest, so that no test waits for
+The jars land once in ~/.cache/ottla/kafka-VERSION/libs; an `ok` file beside them says what is
+complete there. `./dev test` runs this module before pytest, so that no test waits for
 the download. Where Java or Maven is missing nothing happens, and the tests that need Java skip:
 they call `require_classpath()`.
 """
@@ -21,6 +21,7 @@ HOME: Final = (
 ARTIFACTS: Final = (
     f"org.apache.kafka:kafka_2.13:{VERSION}",
     f"org.apache.kafka:kafka-tools:{VERSION}",
+    f"org.apache.kafka:kafka-streams-examples:{VERSION}",
     "org.slf4j:slf4j-simple:1.7.36",
 )
 DOWNLOAD_TIMEOUT_S: Final = 600
@@ -34,7 +35,7 @@ def classpath() -> str:
     """The class path of Kafka's jars, fetched if need be; Unavailable if that cannot be."""
     if not shutil.which("java"):
         raise Unavailable("java is not installed")
-    if not (HOME / "ok").exists():
+    if not _is_complete():
         download()
     return f"{HOME}/libs/*"
 
@@ -49,13 +50,18 @@ def require_classpath() -> str:
         pytest.skip(f"Kafka's Java tools: {reason}")
 
 
+def _is_complete() -> bool:
+    ok = HOME / "ok"
+    return ok.exists() and ok.read_text() == pom()
+
+
 def download() -> None:
     if not shutil.which("mvn"):
         raise Unavailable("mvn is not installed, and the jars are not in the cache")
     HOME.mkdir(parents=True, exist_ok=True)
     with (HOME / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if (HOME / "ok").exists():
+        if _is_complete():
             return
         (HOME / "pom.xml").write_text(pom())
         command = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=libs"]
@@ -68,7 +74,7 @@ def download() -> None:
         if done.returncode:
             lines = (done.stdout + done.stderr).strip().splitlines() or ["no output"]
             raise Unavailable(f"mvn failed: {lines[0]}")
-        (HOME / "ok").touch()
+        (HOME / "ok").write_text(pom())
 
 
 def pom() -> str:
