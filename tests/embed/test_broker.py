@@ -370,3 +370,38 @@ def test_the_examples_of_the_docstring_run(source):
 
 def test_there_are_examples():
     assert len(examples(inspect.getdoc(ottla.Broker))) == 2
+
+
+# -- its groups
+
+
+def test_groups_by_state_and_how_far_each_is_behind():
+    settings = {"num.partitions": "2", "group.initial.rebalance.delay.ms": "0"}
+    with ottla.Broker(settings=settings) as broker:
+        assert (broker.group_counts(), broker.consumer_lag()) == ({}, {})
+        produce(broker)
+        readers = [
+            Consumer(
+                {
+                    "bootstrap.servers": broker.bootstrap_servers,
+                    "group.id": protocol,
+                    "group.protocol": protocol,
+                    "auto.offset.reset": "earliest",
+                    "enable.auto.commit": False,
+                }
+            )
+            for protocol in ("classic", "consumer")
+        ]
+        for reader in readers:
+            reader.subscribe(["t"])
+            assert len(reader.consume(5, timeout=WAIT_S)) == 5
+            reader.commit(offsets=[TopicPartition("t", 0, 0)], asynchronous=False)
+        assert broker.group_counts() == {("classic", "Stable"): 1, ("consumer", "Stable"): 1}
+        lag = broker.consumer_lag()
+        ends = readers[0].get_watermark_offsets(TopicPartition("t", 0), timeout=WAIT_S)
+        assert lag == {each: {("t", 0): ends[1]} for each in ("classic", "consumer")}
+        for reader in readers:
+            reader.close()
+        assert broker.group_counts() == {("classic", "Empty"): 1, ("consumer", "Empty"): 1}
+    with pytest.raises(RuntimeError):
+        broker.group_counts()

@@ -9,17 +9,20 @@ import asyncio
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from os import PathLike, fspath
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+from ottla.broker.context import Services
+from ottla.broker.group_report import consumer_lags, group_counts
 from ottla.broker.node import Node
 from ottla.broker.settings import node_settings
 from ottla.host.reactor import close_world, real_world
 
 Address = tuple[str, int]
+T = TypeVar("T")
 
 
 class Broker:
@@ -54,6 +57,7 @@ class Broker:
         self._thread: threading.Thread | None = None
         self._address: Future[Address] = Future()
         self._request_stop: Callable[[], object] = lambda: None
+        self._node: tuple[Node, asyncio.AbstractEventLoop]
 
     @property
     def address(self) -> Address:
@@ -67,6 +71,30 @@ class Broker:
         """`host:port`, as clients take it."""
         host, port = self.address
         return f"{host}:{port}"
+
+    def group_counts(self) -> dict[tuple[str, str], int]:
+        """How many groups of consumers there are, by type and state.
+
+        `{("classic", "Stable"): 2, ("consumer", "Empty"): 1}`. Raises RuntimeError while the
+        broker does not run, and KafkaError while a part of the groups loads. Kafka's metrics
+        `group-count` and `consumer-group-count` in one.
+        """
+        return self._ask(group_counts)
+
+    def consumer_lag(self) -> dict[str, dict[tuple[str, int], int]]:
+        """How many records each group is behind, by topic and partition.
+
+        `{"readers": {("greetings", 0): 5}}`: from what was committed to the high watermark, as
+        `kafka-consumer-groups --describe` tells it. A partition of which nothing was committed
+        is not there. Raises as `group_counts`.
+        """
+        return self._ask(consumer_lags)
+
+    def _ask(self, question: Callable[[Services], Coroutine[Any, Any, T]]) -> T:
+        """The answer of the node, on its own loop."""
+        self.address  # noqa: B018 - it runs, or this raises
+        node, loop = self._node
+        return asyncio.run_coroutine_threadsafe(question(node.services), loop).result()
 
     def start(self) -> None:
         """Start, and return when clients are served."""
@@ -141,6 +169,7 @@ class Broker:
         except BaseException as error:
             self._address.set_exception(error)
         else:
+            self._node = node, loop
             self._address.set_result(address)
             await stopped.wait()
             await node.stop()

@@ -171,7 +171,7 @@ class OffsetBook:
         return [
             offset_forgotten(group_id, topic, partition)
             for (topic, partition), value in offsets.items()
-            if topic in gone and _of_topic(value, gone[topic]) is not None
+            if topic in gone and value.is_of(gone[topic])
         ]
 
     # -- expire
@@ -241,6 +241,6 @@ def _commit_time(value: OffsetValue) -> int:
 
 
 def _of_topic(value: OffsetValue | None, topic_id: Uuid) -> OffsetValue | None:
-    if value is None or topic_id == ZERO_UUID or value.topic_id in (topic_id, ZERO_UUID):
+    if value is None or topic_id == ZERO_UUID or value.is_of(topic_id):
         return value
     return None

@@ -40,6 +40,10 @@ class OffsetValue(Struct, versions="0-4", flexible="4+"):
     expire_timestamp: int = field(int64, versions="1", default=-1, ignorable=True)
     topic_id: Uuid = field(versions="4+", tag=0, default=ZERO_UUID, ignorable=True)
 
+    def is_of(self, topic_id: Uuid) -> bool:
+        """Whether it was committed of the topic of that id: yes, if it does not say."""
+        return self.topic_id in (topic_id, ZERO_UUID)
+
 
 class GroupKey(Struct, versions="0"):
     group: str = field()
