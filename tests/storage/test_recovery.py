@@ -332,3 +332,30 @@ def test_recovery_that_dies_at_any_call_is_repeated(disk: MemoryDisk, for_good: 
             break
         assert read_all(reopen(died.copy(), recovery_point=3)) == batches
     assert count > 10
+
+
+def test_a_leader_epoch_that_no_flush_told_of_is_warned_of(
+    disk: MemoryDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the last batch: no neighbour contradicts it, and no CRC covers it."""
+    log, batches = filled(disk, 4, ONE_SEGMENT)
+    flush_now(disk, [log])
+    log.close()
+    path = f"{DIRECTORY}/{file_name(0, '.log')}"
+    position = 3 * len(batches[0])
+    disk.files[path][position + 12] ^= 1  # epoch 0 becomes 1 << 24
+
+    died = disk.copy()
+    log = reopen(died, ONE_SEGMENT, recovery_point=4)
+    assert f"{path}: position {position}: leader epoch {1 << 24} where 0 is known" in caplog.text
+    assert log.epochs.latest == 0
+    caplog.clear()
+
+    died = disk.copy()
+    log = reopen(died, ONE_SEGMENT, recovery_point=2, high_watermark=4)
+    assert f"{path}: position {position}: leader epoch {1 << 24}, of which no" in caplog.text
+    caplog.clear()
+
+    died = disk.copy()
+    reopen(died, ONE_SEGMENT, recovery_point=2, high_watermark=3)
+    assert "leader epoch" not in caplog.text

@@ -63,7 +63,7 @@ def scan_tail(log: Log, opening: Opening) -> int | None:
         # One that a failed roll left begins where the one before it was written on.
         limit = OFFSET_MAX if is_written else log.segments[at].base_offset
         due.offset, due.end_offset = segment.base_offset, min(limit, segment.end_limit)
-        end_offset, cut, has_markers = _scan(log, segment, due, opening.recovery_point)
+        end_offset, cut, has_markers = _scan(log, segment, due, opening)
         if with_markers is None and (has_markers or segment.transaction_index.exists):
             with_markers = segment.base_offset
         if cut is None and not is_last and _has_lost_end(log, segment, end_offset, opening):
@@ -137,9 +137,7 @@ def _cut(log: Log, segment: Segment, end_offset: int, cut: Cut, opening: Opening
     segment.file.truncate(cut.position)
 
 
-def _scan(
-    log: Log, segment: Segment, due: Due, recovery_point: int
-) -> tuple[int, Cut | None, bool]:
+def _scan(log: Log, segment: Segment, due: Due, opening: Opening) -> tuple[int, Cut | None, bool]:
     """Read a segment whole and build its indexes anew: the offset behind its last sound batch,
     what is wrong behind it, and whether a control batch is in it."""
     has_markers = False
@@ -153,19 +151,29 @@ def _scan(
         for position, header in sound_batches(segment.file, 0, size, due):
             has_markers = has_markers or header.is_control
             if header.base_offset > next_offset and not log.config.is_compacted:
-                _meet_gap(segment.file, position, header, next_offset, recovery_point)
+                _meet_gap(segment.file, position, header, next_offset, opening.recovery_point)
             segment.note((header,), header.base_offset)
-            _note_epoch(log.epochs, segment, position, header)
+            _note_epoch(log.epochs, segment, position, header, opening)
             next_offset = header.last_offset + 1
     except CorruptionError as error:
         return next_offset, Cut(error.position, error.size_bytes, error.cause), has_markers
     return next_offset, None, has_markers
 
 
-def _note_epoch(epochs: LeaderEpochs, segment: Segment, position: int, header: BatchHeader) -> None:
-    """Both the book and the header may be wrong: no checksum covers either."""
+def _note_epoch(
+    epochs: LeaderEpochs, segment: Segment, position: int, header: BatchHeader, opening: Opening
+) -> None:
+    """Both the book and the header may be wrong: no checksum covers either. The flush that moves
+    the recovery point past an epoch's first batch has written the epoch into the book, and the
+    high watermark is seldom ahead of that."""
     epoch = header.partition_leader_epoch
-    epochs.assign(epoch, header.base_offset)
+    is_known = epoch <= epochs.latest or not epochs.entries
+    is_flushed = header.last_offset < opening.recovery_point
+    if is_known or not is_flushed:
+        if not is_known and header.last_offset < opening.high_watermark:
+            text = "%s: position %d: leader epoch %d, of which no flush before has told"
+            logger.warning(text, segment.path, position, epoch)
+        epochs.assign(epoch, header.base_offset)
     told = epochs.epoch_of(header.base_offset)
     if told not in (NO_LEADER_EPOCH, epoch):
         text = "%s: position %d: leader epoch %d where %d is known"
