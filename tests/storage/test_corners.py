@@ -9,7 +9,7 @@ import pytest
 
 from ottla.base.errors import CorruptionError, KafkaError
 from ottla.records.control import Marker, build_marker
-from ottla.storage import reader
+from ottla.storage import reader, times
 from ottla.storage.checkpoints import write_whole
 from ottla.storage.config import LogConfig
 from ottla.storage.leader_epochs import LeaderEpochs
@@ -228,10 +228,10 @@ def test_what_a_segment_of_an_earlier_life_knows_is_looked_up(disk: MemoryDisk) 
     segment = reopen(disk, ONE_SEGMENT, is_clean=True).active
     assert segment.first_timestamp == 5_000
     assert segment.max_timestamp_offset == 2
-    times = disk.files[f"{DIRECTORY}/{file_name(0, '.timeindex')}"]
-    times[:] = bytes(len(times))
+    index = disk.files[f"{DIRECTORY}/{file_name(0, '.timeindex')}"]
+    index[:] = bytes(len(index))
     lied_to = reopen(disk, ONE_SEGMENT, is_clean=True).active
-    assert lied_to.checked_max_timestamp() == 9_000
+    assert times.largest(lied_to) == 9_000
     assert lied_to.max_timestamp_offset == 2
 
 

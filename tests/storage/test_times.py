@@ -1,11 +1,17 @@
+from collections.abc import Iterator
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ottla.records.record import iterate_records
+from ottla.storage import times
+from ottla.storage.flusher import flush_now
 from ottla.storage.log import Log
+from ottla.storage.names import OFFSET_INDEX, TIME_INDEX
 
-from .makers import append, batch_of, make_log, read_all
+from .makers import TINY, append, batch_of, make_log, read_all, reopen
 from .memory_disk import MemoryDisk
 
 BATCHES = st.lists(
@@ -59,3 +65,54 @@ def test_records_that_cannot_be_read_answer_as_a_whole(log: Log) -> None:
     found = log.offset_for_timestamp(1_001, 3)
     assert found is not None
     assert (found.timestamp, found.offset) == (1_002, 0)
+
+
+def damages_of(data: bytes) -> Iterator[tuple[str, bytes]]:
+    for position in range(len(data)):
+        for bit in range(8):
+            flipped = bytearray(data)
+            flipped[position] ^= 1 << bit
+            yield f"bit {bit} of byte {position}", bytes(flipped)
+    for size in range(len(data)):
+        yield f"cut to {size} bytes", data[:size]
+        yield f"zeros from byte {size} on", data[:size] + bytes(len(data) - size)
+
+
+@pytest.mark.parametrize("kind", [TIME_INDEX, OFFSET_INDEX])
+def test_no_damaged_index_is_believed_after_a_clean_stop(kind: str) -> None:
+    disk = MemoryDisk()
+    log = make_log(disk)
+    for turn in range(30):
+        append(log, batch_of(1, timestamp=1_000 + 10 * (turn // 2)), now_ms=1_000)
+    log.settle()
+    flush_now(disk, [log])
+    log.close()
+    wanted = range(990, 1_160, 5)
+
+    def told(log: Log) -> list[object]:
+        found: list[object] = [log.offset_for_timestamp(timestamp, 30) for timestamp in wanted]
+        return [*found, log.max_timestamp_offset(30), [times.largest(s) for s in log.segments]]
+
+    truth = told(reopen(disk.copy(), is_clean=True))
+    paths = [path for path in disk.files if path.endswith(kind) and disk.files[path]]
+    assert len(paths) > 2
+    for path in paths:
+        for what, data in damages_of(bytes(disk.files[path])):
+            damaged = disk.copy()
+            damaged.files[path][:] = data
+            assert told(reopen(damaged, is_clean=True)) == truth, (path, what)
+
+
+def test_a_time_index_that_lies_keeps_no_record_for_ever(disk: MemoryDisk) -> None:
+    log = make_log(disk)
+    for turn in range(30):
+        append(log, batch_of(1, timestamp=1_000 + turn), now_ms=1_000)
+    log.settle()
+    flush_now(disk, [log])
+    log.close()
+    path = log.segments[0].time_index.path
+    disk.files[path][-12] ^= 0x40  # the last entry, far into the future
+    log = reopen(disk, replace(TINY, retention_ms=100), is_clean=True)
+    assert log.segments[0].max_timestamp > 1 << 60
+    log.retire_old_segments(1_000_000, 30)
+    assert log.log_start_offset == 30

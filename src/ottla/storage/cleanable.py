@@ -16,6 +16,7 @@ from ottla.storage.compaction import LastBatch, Plan, Source
 from ottla.storage.config import LONG_MAX
 from ottla.storage.log import Log
 from ottla.storage.segment import Segment
+from ottla.storage.times import largest
 
 
 class Cleanable(NamedTuple):
@@ -68,7 +69,8 @@ def _end(log: Log, first_dirty: int, now_ms: int, high_watermark: int) -> int:
 
 
 def _timestamp(segment: Segment) -> int:
-    return segment.max_timestamp if segment.max_timestamp >= 0 else segment.created_ms
+    youngest = largest(segment)
+    return youngest if youngest >= 0 else segment.created_ms
 
 
 def _is_overdue(log: Log, first_dirty: int, now_ms: int) -> bool:

@@ -26,7 +26,7 @@ def find(segment: Segment, offset: int) -> tuple[int, BatchHeader] | None:
     """The first batch that ends at or past `offset`, and where it starts."""
     start = segment.index.floor(offset)
     if start and not _is_batch(segment, start, offset):
-        _mend(segment)
+        mend(segment)
         start = segment.index.floor(offset)
     for position, header in segment.headers(start, segment.size_bytes):
         if header.base_offset + header.last_offset_delta >= offset:
@@ -42,7 +42,7 @@ def boundary(segment: Segment, start: int, limit: int) -> Boundary:
     if near < start:
         near = start
     elif near > start and not _is_batch(segment, near, None):
-        _mend(segment)
+        mend(segment)
         near = max(start, segment.index.floor_position(limit))
     for position, header in segment.headers(near, segment.size_bytes):
         if position + header.batch_length + LENGTH_OVERHEAD > limit:
@@ -65,7 +65,7 @@ def before(segment: Segment, position: int) -> int:
     """Start of an indexed batch before the one at `position`; 0 without one."""
     near = segment.index.floor_position(position - 1) if position else 0
     if near and not _is_batch(segment, near, None):
-        _mend(segment)
+        mend(segment)
         near = segment.index.floor_position(position - 1)
     return near
 
@@ -80,7 +80,7 @@ def last_header(segment: Segment) -> BatchHeader | None:
     """The header of the last batch of a segment; None in an empty one."""
     start = segment.index.last_position()
     if start and not _is_batch(segment, start, None):
-        _mend(segment)
+        mend(segment)
         start = segment.index.last_position()
     last = None
     for _, header in segment.headers(start, segment.size_bytes):
@@ -93,7 +93,7 @@ def offset_back(segment: Segment, entries: int) -> int:
     batch where there are fewer."""
     position = segment.index.position_back(entries)
     if position and not _is_batch(segment, position, None):
-        _mend(segment)
+        mend(segment)
         position = segment.index.position_back(entries)
     return segment.header_at(position).base_offset
 
@@ -109,7 +109,8 @@ def _is_batch(segment: Segment, position: int, offset: int | None) -> bool:
     return offset is None or header.last_offset <= offset
 
 
-def _mend(segment: Segment) -> None:
+def mend(segment: Segment) -> None:
+    """Build its indexes anew."""
     logger.warning("%s: index does not fit the log, built anew", segment.index.path)
     segment.rebuild_indexes()
     if segment.is_sealed:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ottla.base.errors import CorruptionError
 from ottla.storage.config import LogConfig
 from ottla.storage.segment import Segment
+from ottla.storage.times import largest
 
 
 def deletable_count(
@@ -44,10 +45,13 @@ def deletable_count(
 
 
 def _is_expired(segment: Segment, retention_ms: int, now_ms: int) -> bool:
-    if retention_ms < 0 or not _is_past(segment.max_timestamp, segment, retention_ms, now_ms):
+    if retention_ms < 0:
         return False
-    try:  # an index that lies must not cost records
-        return _is_past(segment.checked_max_timestamp(), segment, retention_ms, now_ms)
+    youngest = segment.max_timestamp
+    if not _is_past(youngest, segment, retention_ms, now_ms) and youngest <= now_ms:
+        return False
+    try:  # an index that lies must not cost records, nor keep them for ever
+        return _is_past(largest(segment), segment, retention_ms, now_ms)
     except CorruptionError:
         return False
 

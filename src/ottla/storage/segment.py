@@ -47,6 +47,7 @@ class Segment:
         "_max_timestamp_offset",
         "_rolling_timestamp",
         "_transaction_index",
+        "are_times_checked",
         "base_offset",
         "bytes_since_entry",
         "checked",
@@ -90,6 +91,8 @@ class Segment:
         """How much at its start an earlier life wrote and no start has read."""
         self.checked = (0, 0)
         """From where to where that was checked since."""
+        self.are_times_checked = False
+        """Its time index was held against the log: see `times.largest`."""
         self.created_ms = 0
         self.jitter_ms = 0
         self.is_sealed = False
@@ -178,23 +181,13 @@ class Segment:
 
     @property
     def max_timestamp(self) -> int:
+        """By its time index, which may lie: `times.largest` does not."""
         if self._max_timestamp == _UNKNOWN:
             self._look_up_max_timestamp()
         return self._max_timestamp
 
     def _look_up_max_timestamp(self) -> None:
         self._max_timestamp, self._max_timestamp_offset = self.time_index.last
-
-    def checked_max_timestamp(self) -> int:
-        """The same, held against the first batch: looked up in all headers where the index, which
-        has no checksum, says less than that."""
-        first = self.header_at(0) if self.size_bytes else None
-        if first and first.record_count and self.max_timestamp < first.max_timestamp:
-            for _, header in self.headers(0, self.size_bytes):
-                if header.max_timestamp > self._max_timestamp and header.record_count:
-                    self._max_timestamp = header.max_timestamp
-                    self._max_timestamp_offset = header.last_offset
-        return self.max_timestamp
 
     @property
     def max_timestamp_offset(self) -> int:
