@@ -6,6 +6,7 @@
     ./dev bench client [--quick] [--rounds N] [--only REGEX]        our client beside others
     ./dev bench upkeep [--readme]                                   cleaning, and large logs
     ./dev bench partitions [--readme]                               many partitions, and recovery
+    ./dev bench transactions [--quick] [--readme]                   commits, and what they cost
 
 The load generators and the other brokers come from ../shared/bench (run.py), which builds what
 it needs on first use; without that folder this says so and measures nothing. Figures are the
@@ -103,6 +104,10 @@ def main() -> int:
         from bench import partitions
 
         return partitions.main(sys.argv[2:])
+    if sys.argv[1:2] == ["transactions"]:
+        from bench import transactions
+
+        return transactions.main(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a quarter of the load")
     parser.add_argument("--rounds", type=int, default=3)

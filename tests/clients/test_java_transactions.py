@@ -83,3 +83,9 @@ def test_java_transactions_and_what_tools_read_of_them(
     output = dumped(run, states, "--transaction-log-decoder")
     assert '"transactionalId":"perf"' in output
     assert '"clientTransactionVersion":2' in output
+    producer.produce("a", b"left open")  # as far as its coordinator knows it is open still
+    assert producer.flush(WAIT_S) == 0
+    broker.stop()
+    snapshots = sorted((tmp_path / "a-0").glob("*.snapshot"))
+    output = dumped(run, snapshots)
+    assert re.search(r"currentTxnFirstOffset: Optional(Long)?\[\d+\]", output), output
