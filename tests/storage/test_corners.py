@@ -228,6 +228,7 @@ def test_what_a_segment_of_an_earlier_life_knows_is_looked_up(disk: MemoryDisk) 
     segment = reopen(disk, ONE_SEGMENT, is_clean=True).active
     assert segment.first_timestamp == 5_000
     assert segment.max_timestamp_offset == 2
+    segment.close()
     index = disk.files[f"{DIRECTORY}/{file_name(0, '.timeindex')}"]
     index[:] = bytes(len(index))
     lied_to = reopen(disk, ONE_SEGMENT, is_clean=True).active

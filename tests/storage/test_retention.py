@@ -78,6 +78,8 @@ def test_a_time_index_that_lies_costs_nothing(disk: MemoryDisk) -> None:
     assert youngest[0] > 1_000
     assert delete_old_segments(again, youngest[0] + 101, 30) == 1
     disk.files[f"{DIRECTORY}/{again.segments[0].base_offset:020d}.log"][16] = 9
+    again.close()
+    again = reopen(disk, replace(TINY, retention_ms=100), is_clean=True)
     assert delete_old_segments(again, 1_000_000, 30) == 0, "what is damaged is not dropped"
 
 
