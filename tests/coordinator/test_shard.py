@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ottla.base.errors import ErrorCode, KafkaError
-from ottla.coordinator.shard import Outcome, State
+from ottla.coordinator.shard import RETRY_MS, Outcome, State
 from ottla.records.builder import build_batch
 from ottla.records.control import Marker, build_marker
 from ottla.records.record import Record
+from ottla.replica.partition import Partition
 from ottla.sim.loop import SimLoop
 from tests.coordinator.places import FLUSH_S, Asked, Place, on_loop
 
@@ -383,6 +384,38 @@ def test_a_partition_that_went_unnoticed_is_found_out() -> None:
         place.disk.fail_at(1, for_good=True)
         assert await pending.future == ErrorCode.KAFKA_STORAGE_ERROR
         assert ask(shard, read).response == ErrorCode.NOT_COORDINATOR
+
+    on_loop(test)
+
+
+def test_a_machine_that_has_work_at_once_does_not_go_round_on_a_full_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loads = 0
+
+    class Busy(Sums):
+        def loaded(self, now_ms: int) -> None:
+            nonlocal loads
+            loads += 1
+            super().loaded(now_ms)
+            self.host.schedule("work", 0, put("a", 2))
+
+    def full(partition: Partition, *known: object, **others: object) -> None:
+        raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "ENOSPC")
+
+    async def test(loop: SimLoop) -> None:
+        place = Place(loop)
+        shard = place.shard(Busy)
+        assert await ask(shard, put("a", 1)).future == "a=1"
+        before = loads
+        monkeypatch.setattr(Partition, "append_own", full)
+        assert await ask(shard, put("a", 3)).future == ErrorCode.KAFKA_STORAGE_ERROR
+        await asyncio.sleep(5)
+        assert before < loads <= before + 5_000 / RETRY_MS + 1
+        monkeypatch.undo()
+        await asyncio.sleep(1)
+        assert shard.machine.numbers == {"a": 2}
+        assert await ask(shard, put("b", 1)).future == "b=1"
 
     on_loop(test)
 

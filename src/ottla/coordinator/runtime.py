@@ -94,6 +94,11 @@ class CoordinatorRuntime(Generic[M]):
         """The partitions of the topic."""
         return range(self._partition_count)
 
+    @property
+    def shards(self) -> list[Shard[M]]:
+        """Of this node."""
+        return list(self._shards.values())
+
     def perform(self, index: int, operation: Operation[M], pending: Pending | None = None) -> None:
         """Run an operation on a shard; `pending` is told where it is not this node's."""
         shard = self._find(index) if index >= 0 else ErrorCode.NOT_COORDINATOR

@@ -17,7 +17,8 @@ Records may be of a producer's transaction: then they count when its marker says
 `end_transaction`.
 
 When an append fails, memory is ahead of the log: the machine is thrown away and loaded again,
-and whoever it had kept waiting is told. Timers belong to a machine and end with it.
+and whoever it had kept waiting is told. Timers belong to a machine and end with it; until an append
+succeeds none is shorter than RETRY_MS, or what a machine does when it is loaded would go round.
 """
 
 import asyncio
@@ -47,6 +48,8 @@ from ottla.replica.partition import Partition
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
+RETRY_MS: Final = 500
+"""How soon a machine comes back to what it has to do by itself, while appends fail."""
 
 
 class Machine(Protocol[R]):
@@ -149,6 +152,8 @@ class Shard(Generic[M]):
         """Of the operation that runs."""
         self._fresh: list[Answer] = []
         self._parts: list[Part] = []
+        self._is_failing = False
+        """The last append did."""
         self._producer: tuple[int, int] | None = None
         """In whose transaction `_parts` are."""
         self._commits = Commits(partition, loop, commit_timeout_ms, self.close)
@@ -267,12 +272,14 @@ class Shard(Generic[M]):
                 self.partition.append_own(batch, now_ms)
         except KafkaError as error:
             logger.warning("%s: append failed: %s", self, error)
+            self._is_failing = True
             self._fresh = answers
             if self.partition.refusal:
                 self.close(error.code)
             else:
                 self._load_again(error.code)
             return
+        self._is_failing = False
         self._commits.add(answers)
 
     # -- what a machine may do
@@ -290,6 +297,8 @@ class Shard(Generic[M]):
         self._answers.append((pending, response))
 
     def schedule(self, key: Hashable, delay_ms: int, operation: Operation[M]) -> None:
+        if self._is_failing:
+            delay_ms = max(delay_ms, RETRY_MS)
         self._timers.schedule(key, delay_ms, partial(self.perform, operation))
 
     def cancel(self, key: Hashable) -> None:
@@ -322,6 +331,13 @@ class Shard(Generic[M]):
             logger.warning("%s: %d records of unknown kinds passed over", self, replay.passed_over)
         self._task = None
         self._become_active()
+
+    async def replayed(self) -> M:
+        """Another machine, as the log makes it now: what memory may be held against. Nobody asks
+        it anything, and it has no timers."""
+        machine = self._make_machine(self)
+        await Loading(self.partition.log, self._world.offload, _Replay(machine)).run()
+        return machine
 
     def _become_active(self) -> None:
         self.state = State.ACTIVE

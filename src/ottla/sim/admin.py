@@ -7,7 +7,7 @@ so that boundaries of segments are met all the time.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from ottla.base.errors import ErrorCode
@@ -43,12 +43,20 @@ PAUSE_S: Final = (0.2, 2.0)
 STEADY, TRIMMED, SOFT, FLEETING = "steady", "trimmed", "soft", "fleeting"
 PLAN: Final = {STEADY: 3, TRIMMED: 2, SOFT: 1, FLEETING: 2}
 """Topics and their partition counts."""
+MIXED, TARGET = "mixed", "target"
+"""Topics that transactions write to."""
 
 
 class Admin:
     def __init__(
-        self, client: SimClient, history: History, rng: random.Random, boot: Callable[[], int]
+        self,
+        client: SimClient,
+        history: History,
+        rng: random.Random,
+        boot: Callable[[], int],
+        plan: Mapping[str, int] = PLAN,
     ) -> None:
+        self._plan = plan
         self._client = client
         self._history = history
         self._rng = rng
@@ -57,7 +65,7 @@ class Admin:
         """Of each topic, also of the next one of its name."""
 
     async def make_all(self) -> None:
-        for name in PLAN:
+        for name in self._plan:
             while await self.make(name) is None:
                 await asyncio.sleep(0.5)
 
@@ -76,7 +84,7 @@ class Admin:
         configs = self._configs.setdefault(name, self._draw_configs(name))
         row = CreatableTopic(
             name=name,
-            num_partitions=PLAN[name],
+            num_partitions=self._plan[name],
             replication_factor=1,
             assignments=[],
             configs=[CreatableTopicConfig(name=key, value=text) for key, text in configs.items()],
@@ -118,11 +126,12 @@ class Admin:
         topic = Topic(
             name,
             bytes(topic_id),
-            PLAN[name],
+            self._plan[name],
             is_soft=name == SOFT,
             is_trimmed=name == TRIMMED,
             has_retention=self._configs[name].get("retention.bytes", "-1") != "-1",
             is_fleeting=name == FLEETING,
+            is_transactional=name in (MIXED, TARGET),
         )
         self._history.add_topic(topic)
         return topic

@@ -3,7 +3,9 @@
 A follower takes part in the order of the log: each poll of a partition goes on where the last one
 ended. Out of range it asks for the earliest offset, as `auto.offset.reset=earliest` does, and
 goes on there. What comes back is taken apart at once: whole batches, their CRCs, every record's
-value against its id, offsets that rise by one.
+value against its id.
+
+A reader by read_committed leaves out what the answer names as aborted, as real clients do.
 """
 
 import asyncio
@@ -16,6 +18,7 @@ from ottla.base.errors import ErrorCode
 from ottla.base.ids import Uuid
 from ottla.base.world import Bytes
 from ottla.protocol.messages.fetch import (
+    AbortedTransaction,
     FetchPartition,
     FetchRequest,
     FetchResponse,
@@ -28,10 +31,11 @@ from ottla.protocol.messages.list_offsets import (
     ListOffsetsResponse,
     ListOffsetsTopic,
 )
-from ottla.records.batch import batch_crc, iterate_headers
+from ottla.records.batch import BatchHeader, batch_crc, iterate_headers
+from ottla.records.control import read_marker
 from ottla.records.record import iterate_records
 from ottla.sim.client import SimClient
-from ottla.sim.history import Bound, Found, History, Key, Poll, Span, Topic, id_of
+from ottla.sim.history import NO_TXN, Bound, Found, History, Key, Poll, Span, Topic, id_of
 from ottla.sim.workload import Violation
 
 TIMEOUT_S: Final = 8.0
@@ -58,6 +62,10 @@ class Reader:
     boot: Callable[[], int]
     """The number of the node's present life."""
     positions: dict[Key, int] = field(default_factory=dict)
+    is_committed: bool = False
+    """It reads by read_committed."""
+    txn: int = NO_TXN
+    """In which its polls are, if it is in one."""
 
     async def follow(self, topics: list[Topic], until: float) -> None:
         while self._now() < until:
@@ -99,6 +107,7 @@ class Reader:
         request = FetchRequest(
             max_wait_ms=self.rng.choice([0, 100, 500]),
             min_bytes=self.rng.choice([0, 1, 1, 2_000]),
+            isolation_level=self.is_committed,
             topics=[wanted],
         )
         begun = self._now(), self.boot()
@@ -119,10 +128,12 @@ class Reader:
     async def _list(self, topic: Topic, key: Key, timestamp: int) -> int | None:
         row = ListOffsetsPartition(partition_index=key[1], timestamp=timestamp)
         request = ListOffsetsRequest(
-            replica_id=-1, topics=[ListOffsetsTopic(name=topic.name, partitions=[row])]
+            replica_id=-1,
+            isolation_level=self.is_committed,
+            topics=[ListOffsetsTopic(name=topic.name, partitions=[row])],
         )
         begun = self._now(), self.boot()
-        version = self.rng.choice([1, 2, 5, 7, 10])
+        version = self.rng.choice([2, 5, 7, 10] if self.is_committed else [1, 2, 5, 7, 10])
         answer = await self.client.ask(request, version, ListOffsetsResponse, timeout_s=TIMEOUT_S)
         if answer.response is None:
             return None
@@ -133,7 +144,7 @@ class Reader:
         if not topic.is_fleeting:  # by name, it may have been another topic of that name
             bound = Bound(key, self._span(begun))
             if timestamp == LATEST:
-                bound.high_watermark = told.offset
+                bound.high_watermark = None if self.is_committed else told.offset
             else:
                 bound.log_start_offset = told.offset
             self.history.bounded(bound)
@@ -148,7 +159,7 @@ class Reader:
             self.history.surprises.append(f"{self.name}: {where}: {code.name}")
 
     async def read_all(self, topic: Topic, key: Key) -> list[Found]:
-        """Everything from the log start to the high watermark of this moment."""
+        """Everything from the log start to where a reader may read to at this moment."""
         start, end = await self.bounds(topic, key)
         while start is None or end is None:
             await asyncio.sleep(0.1)
@@ -160,7 +171,7 @@ class Reader:
         found: list[Found] = []
         for poll in self.history.polls[first:]:
             if poll.reader == self.name and poll.key == key:
-                if found and poll.position != found[-1][0] + 1:
+                if found and topic.is_trimmed and poll.position != found[-1][0] + 1:
                     found = []  # retention went by
                 found += poll.records
         return found
@@ -175,7 +186,8 @@ class Reader:
             if data.error_code == ErrorCode.OFFSET_OUT_OF_RANGE:
                 await self._out_of_range(topic, key, position)
             return
-        found = list(records_of(data.records, f"{self.name}: {key} at {position}"))
+        aborted = data.aborted_transactions or [] if self.is_committed else None
+        found, end = taken(data.records, aborted, f"{self.name}: {key} at {position}")
         self.history.polled(
             Poll(
                 key=key,
@@ -187,10 +199,11 @@ class Reader:
                 last_stable_offset=data.last_stable_offset,
                 log_start_offset=data.log_start_offset if data.log_start_offset >= 0 else None,
                 records=[(offset, record) for offset, record in found if offset >= position],
+                is_committed=self.is_committed,
+                txn=self.txn,
             )
         )
-        if found:
-            self.positions[key] = found[-1][0] + 1
+        self.positions[key] = max(position, end)
 
     async def _out_of_range(self, topic: Topic, key: Key, position: int) -> None:
         """Allowed where the log starts behind the position; what is past the end was lost."""
@@ -207,6 +220,34 @@ class Reader:
 
 def records_of(records: object, where: str) -> Iterator[Found]:
     """(offset, id) of every record of what a fetch returned, or a log holds."""
+    for header, batch in batches_of(records, where):
+        if not header.is_control:
+            yield from _found(batch, where)
+
+
+def taken(
+    records: object, aborted: list[AbortedTransaction] | None, where: str
+) -> tuple[list[Found], int]:
+    """What a consumer hands on, and the offset behind the last batch (0: there is none). With
+    `aborted` what is of one of these transactions is left out."""
+    found: list[Found] = []
+    end = 0
+    due = sorted(aborted or (), key=lambda each: each.first_offset, reverse=True)
+    open_ids: dict[int, None] = {}
+    for header, batch in batches_of(records, where):
+        end = header.last_offset + 1
+        while due and due[-1].first_offset <= header.last_offset:
+            open_ids[due.pop().producer_id] = None
+        if header.is_control:
+            marker = read_marker(next(iter(iterate_records(batch, BATCH_BYTES))))
+            if marker is not None and not marker.committed:
+                open_ids.pop(header.producer_id, None)
+        elif not (header.is_transactional and header.producer_id in open_ids):
+            found += _found(batch, where)
+    return found, end
+
+
+def batches_of(records: object, where: str) -> Iterator[tuple[BatchHeader, memoryview]]:
     if not records:
         return
     assert isinstance(records, Bytes)
@@ -215,10 +256,14 @@ def records_of(records: object, where: str) -> Iterator[Found]:
         end = at + header.size_bytes
         if header.crc != batch_crc(records, at, header.size_bytes):
             raise Violation("corrupt", f"{where}: CRC of the batch at {header.base_offset}")
-        for record in iterate_records(memoryview(records)[at:end], BATCH_BYTES):
-            record_id = id_of(record.value)
-            if record_id is None:
-                raise Violation("corrupt", f"{where}: the value at {record.offset}")
-            yield record.offset, record_id
+        yield header, memoryview(records)[at:end]
     if end != len(records):
         raise Violation("corrupt", f"{where}: {len(records) - end} bytes behind the last batch")
+
+
+def _found(batch: memoryview, where: str) -> Iterator[Found]:
+    for record in iterate_records(batch, BATCH_BYTES):
+        record_id = id_of(record.value)
+        if record_id is None:
+            raise Violation("corrupt", f"{where}: the value at {record.offset}")
+        yield record.offset, record_id

@@ -9,25 +9,21 @@ watermark <= flushed end <= log end of every partition.
 """
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 from ottla.sim.admin import Admin
 from ottla.sim.checkers import check_history
-from ottla.sim.client import SimClient
-from ottla.sim.consumer import Reader
 from ottla.sim.disk import SimDisk
 from ottla.sim.faults import Operation
-from ottla.sim.history import Fate, History, Key, Topic
+from ottla.sim.history import Fate, Topic
 from ottla.sim.images import Camera
 from ottla.sim.logbook import Logbook
 from ottla.sim.nemesis import Nemesis
 from ottla.sim.postmortem import Postmortem, Promised
-from ottla.sim.producer import Producer
-from ottla.sim.server import PORT, Server
+from ottla.sim.stage import Stage
 from ottla.sim.workload import Report, Violation
 from ottla.sim.world import SimWorld
 
-HOST: Final = "node"
 SETTINGS: Final = {
     "log.retention.check.interval.ms": "700",
     "log.flush.offset.checkpoint.interval.ms": "900",
@@ -35,65 +31,34 @@ SETTINGS: Final = {
     "producer.id.expiration.ms": str((1 << 31) - 1),
 }
 RUN_S: Final = 15.0
-END_S: Final = 600.0
-"""Virtual time in which all must have come to an end after the faults have."""
 PRODUCERS: Final = ((-1, True), (-1, True), (-1, False), (1, True), (1, False))
 """acks and idempotence of each."""
 FOLLOWERS: Final = 2
 IMAGES: Final = 20
 
 
-class Run:
+class Run(Stage):
     def __init__(self, sim: SimWorld, image_count: int) -> None:
-        self.sim = sim
-        self.history = History()
+        super().__init__(sim, SETTINGS)
+        self.server.on_boot = self._booted
         self.camera = Camera(sim.rng("camera"), self._promised, count=image_count)
-        self.server = Server(sim, HOST, SETTINGS, on_boot=self._booted)
-        self.peers: list[str] = []
         self.producers = [
-            self._producer(number, acks, is_idempotent)
+            self.producer(number, acks, is_idempotent=is_idempotent)
             for number, (acks, is_idempotent) in enumerate(PRODUCERS, 1)
         ]
-        self.followers = [self._reader("follower", number) for number in range(FOLLOWERS)]
-        self.jumper = self._reader("jumper", 0)
-        self.last_reader = self._reader("last", 0)
-        self.admin = Admin(self._client("admin"), self.history, sim.rng("admin"), self._boot)
+        self.followers = [self.reader("follower", number) for number in range(FOLLOWERS)]
+        self.jumper = self.reader("jumper", 0)
+        self.last_reader = self.reader("last", 0)
+        self.admin = Admin(self.client("admin"), self.history, sim.rng("admin"), self.boot)
 
     def _promised(self) -> Promised:
         return Promised(self.history.promises(), self.server.metadata())
-
-    # ---- who takes part
-
-    def _client(self, host: str) -> SimClient:
-        self.peers.append(host)
-        return SimClient(self.sim.boot(host), HOST, PORT, host)
-
-    def _boot(self) -> int:
-        return self.sim.machine(HOST).boot_count
-
-    def _reader(self, role: str, number: int) -> Reader:
-        host = f"{role}-{number}"
-        return Reader(self._client(host), self.history, self.sim.rng(host), host, self._boot)
-
-    def _producer(self, number: int, acks: int, is_idempotent: bool) -> Producer:
-        host = f"producer-{number}"
-        client = self._client(host)
-        return Producer(
-            self.sim.machine(host).clock,
-            client,
-            self.history,
-            self.sim.rng(host),
-            self._boot,
-            number=number,
-            acks=acks,
-            is_idempotent=is_idempotent,
-        )
 
     # ---- the run
 
     async def play(self) -> Nemesis:
         self.server.start()
-        await self._within(self.admin.make_all(), "topics")
+        await self.within(self.admin.make_all(), "topics")
         lasting = [topic for topic in self.history.topics if not topic.is_fleeting]
         until = self.sim.loop.time() + RUN_S
         work = [
@@ -105,18 +70,10 @@ class Run:
         tasks = [asyncio.get_running_loop().create_task(each) for each in work]
         nemesis = Nemesis(self.server, self.history, self.peers)
         await nemesis.run(RUN_S)
-        await self._within(asyncio.gather(*tasks), "clients to end")
+        await self.within(asyncio.gather(*tasks), "clients to end")
         await self._progress(lasting)
-        for topic in self.history.alive():
-            for key in topic.partitions:
-                await self._within(self._read_all(topic, key), f"{topic.name}-{key[1]} to be read")
+        await self.read_all(self.last_reader, self.history.alive())
         return nemesis
-
-    async def _within(self, waiting: Any, what: str) -> None:
-        try:
-            await asyncio.wait_for(waiting, END_S)
-        except TimeoutError:
-            raise Violation("no-progress", f"waited {END_S} s for {what}") from None
 
     async def _progress(self, topics: list[Topic]) -> None:
         for topic in topics:
@@ -125,11 +82,6 @@ class Run:
                     break
             else:
                 raise Violation("no-progress", f"{topic.name} takes no batch")
-
-    async def _read_all(self, topic: Topic, key: Key) -> None:
-        found = await self.last_reader.read_all(topic, key)
-        self.history.final[key] = found
-        self.history.final_start[key] = found[0][0] if found else self.history.told_end(key)
 
     # ---- looking inside
 

@@ -49,10 +49,7 @@ class Server:
         sim: SimWorld,
         host: str,
         settings: Mapping[str, str],
-        *,
-        on_boot: Callable[[SimDisk], None] = lambda disk: None,
     ) -> None:
-        """`on_boot` sees the disk of each new process before the node does."""
         self.sim = sim
         self.host = host
         self.keep = MemoryKeep()
@@ -67,7 +64,8 @@ class Server:
                 **settings,
             }
         )
-        self._on_boot = on_boot
+        self.on_boot: Callable[[SimDisk], None] = lambda disk: None
+        """Sees the disk of each new process before the node does."""
         self._node: Node | None = None
         self._store: ProcessStore | None = None
 
@@ -97,7 +95,7 @@ class Server:
         world = self.sim.boot(self.host)
         machine = self.sim.machine(self.host)
         self.start_error = None
-        self._on_boot(machine.disk)
+        self.on_boot(machine.disk)
         machine.process.spawn(self._serve(world))
 
     async def _serve(self, world: World) -> None:

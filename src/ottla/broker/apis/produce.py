@@ -77,7 +77,8 @@ def produce(
         return None
     response = ProduceResponse(responses=topics)
     if unverified:
-        return _verified(context, request, response, parked, unverified)
+        known = request.transactional_id or "", request.timeout_ms
+        return _verified(context, *known, response, parked, unverified)
     if parked is None or not parked.waits:
         return response
     parked.park(response, request.timeout_ms)
@@ -149,12 +150,14 @@ def _append(
 
 async def _verified(
     context: RequestContext,
-    request: ProduceRequest,
+    transactional_id: str,
+    timeout_ms: int,
     response: ProduceResponse,
     parked: "ParkedProduce | None",
     unverified: list[Unverified],
 ) -> ProduceResponse:
-    """Append what waits for its coordinator, and answer when all of the request is safe."""
+    """Append what waits for its coordinator, and answer when all of the request is safe. (The
+    request itself is not kept: it has views into the frame.)"""
     services, version = context.services, context.api_version
     try:
         producers = dict.fromkeys(
@@ -163,7 +166,7 @@ async def _verified(
         for producer in producers:
             rows = [each for each in unverified if each.header[9:11] == producer]
             codes = await services.transactions.admit(
-                request.transactional_id or "",
+                transactional_id,
                 producer,
                 [(each.partition.topic, each.partition.index) for each in rows],
                 is_bumping=version >= BUMPING_PRODUCE,
@@ -183,7 +186,7 @@ async def _verified(
     future = services.loop.create_future()
     parked.on_complete = future.set_result
     try:
-        parked.park(response, request.timeout_ms)
+        parked.park(response, timeout_ms)
         answered: ProduceResponse = await future
     finally:
         parked.abandon()

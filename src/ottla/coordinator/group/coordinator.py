@@ -18,7 +18,7 @@ from ottla.coordinator.group.machine import GroupMachine
 from ottla.coordinator.group.member import Budget
 from ottla.coordinator.pending import Pending
 from ottla.coordinator.runtime import CoordinatorRuntime
-from ottla.coordinator.shard import Operation
+from ottla.coordinator.shard import Operation, Shard
 from ottla.metadata.controller import Controller
 from ottla.metadata.delta import Delta
 from ottla.metadata.image import ClusterImage
@@ -110,6 +110,10 @@ class GroupCoordinator:
     def shard_of(self, group_id: str) -> int:
         """The partition of the topic that holds a group; -1 while there is no topic."""
         return self._runtime.shard_of(group_id)
+
+    @property
+    def shards(self) -> list[Shard[GroupMachine]]:
+        return self._runtime.shards
 
     def end_transaction(
         self,

@@ -18,7 +18,7 @@ from ottla.base.ids import NodeId
 from ottla.base.options import BrokerSettings
 from ottla.base.world import World
 from ottla.coordinator.runtime import CoordinatorRuntime
-from ottla.coordinator.shard import Host, Operation, Outcome
+from ottla.coordinator.shard import Host, Operation, Outcome, Shard
 from ottla.coordinator.transaction.machine import TransactionMachine
 from ottla.coordinator.transaction.markers import EndMarker, Leaders, MarkerJob
 from ottla.coordinator.transaction.state import BUMPING, Place, Producer
@@ -123,6 +123,10 @@ class TransactionCoordinator:
             if error.code != ErrorCode.TOPIC_ALREADY_EXISTS:
                 logger.warning("%s cannot be made: %s", TRANSACTION_STATE, error)
                 raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE) from error
+
+    @property
+    def shards(self) -> list[Shard[TransactionMachine]]:
+        return self._runtime.shards
 
     # -- operations
 
