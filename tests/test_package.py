@@ -1,4 +1,4 @@
-"""A wheel builds with a C compiler and without one, and carries the types.
+"""A wheel builds with a C compiler and without one, and carries the types and the kernel.
 
 Built off a copy, so that no `build/` of the checkout gets into it, and without build isolation,
 so that nothing is downloaded.
@@ -8,12 +8,18 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def can_compile() -> bool:
+    has_headers = (Path(sysconfig.get_paths()["include"]) / "Python.h").exists()
+    return has_headers and shutil.which(sysconfig.get_config_var("CC").split()[0]) is not None
 
 
 @pytest.mark.parametrize("compiler", [None, "/bin/false"])
@@ -38,5 +44,10 @@ def test_wheel(tmp_path: Path, compiler: str | None) -> None:
     modules = {str(path.relative_to(ROOT / "src")) for path in ROOT.glob("src/ottla/**/*.py")}
     assert modules <= names
     assert "ottla/py.typed" in names
+    kernel = [name for name in names if name.startswith("ottla/records/_kernel")]
+    if compiler:
+        assert kernel == []
+    elif can_compile():
+        assert kernel == ["ottla/records/_kernel.abi3.so"]
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests", "bench"))]

@@ -59,7 +59,7 @@ def test_values_in_one_go_are_as_one_by_one(values, before, later):
         one_by_one.append(later, None, value, ())
     for value in before:
         in_one_go.append(later, None, value, ())
-    assert in_one_go.extend(later, values) == 1 + len(before)
+    assert in_one_go.extend(later, None, values) == 1 + len(before)
     assert in_one_go.sealed() == one_by_one.sealed()
 
 

@@ -1,6 +1,7 @@
 """`./dev fuzz`: bad input for as long as asked, against a node in this process.
 
     ./dev fuzz [--seconds N] [--seed S] [--exhaustive]
+    ./dev fuzz kernel ...             the twins of the record kernel (tests/fuzz/kernel.py)
 
 First every request cut short at every byte and with every byte changed, then random changes until
 the time is over. The inputs come from the seed alone. `--exhaustive` tries all values of every
@@ -23,6 +24,7 @@ from typing import Final
 if __package__ in (None, ""):  # run by its path
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.fuzz import kernel
 from tests.fuzz.bench import Bench, Failed, batch, fuzz_bench
 from tests.fuzz.changes import Mutator, byte_changes, prefixes
 from tests.fuzz.valid import SERVED, frame_of
@@ -128,6 +130,9 @@ async def one_input(data: bytes) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["kernel"]:
+        return kernel.main(arguments[1:])
     parser = argparse.ArgumentParser(prog="./dev fuzz", description="bad input, on and on")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)

@@ -86,15 +86,20 @@ class Accumulator:
         return batch, index
 
     def extend(
-        self, lane: Lane, size: int, timestamp: int, values: list[bytes]
+        self,
+        lane: Lane,
+        size: int,
+        timestamp: int,
+        keys: list[bytes | None] | None,
+        values: list[bytes | None],
     ) -> tuple[Batch, int]:
-        """Take values that fit into one batch together, for which there is room of `size`."""
+        """Take records that fit into one batch together, for which there is room of `size`."""
         # hot: client produce
         batch = lane.open
         if batch is None or len(batch.body) + size > self._settings.batch_size:
             batch = self._next_batch(lane)
         try:
-            index = batch.extend(timestamp, values)
+            index = batch.extend(timestamp, keys, values)
         except BaseException:
             self._drop_empty(lane)
             raise

@@ -16,7 +16,7 @@ from collections import deque
 from typing import Final
 
 from ottla.base.ids import TopicPartition
-from ottla.client.records import Columns, FetchedBatch, add_columns
+from ottla.client.records import Columns, FetchedBatch, columns_of
 
 EARLIEST: Final = -2
 LATEST: Final = -1
@@ -106,8 +106,7 @@ class PartitionState:
             if not batch.header.record_count:
                 self._drop_first()
                 continue
-            columns = Columns(self.key.topic, self.key.partition)
-            add_columns(batch, self.position or 0, columns)
+            columns = columns_of(batch, *self.key, self.position or 0)
             if columns:
                 self.head, self.head_at = columns, 0
             else:

@@ -16,12 +16,10 @@ from typing import Final
 from ottla.client.delivery import Waiters
 from ottla.client.errors import DeliveryError
 from ottla.records.batch import HEADER, HEADER_BYTES, LENGTH_OVERHEAD, MAGIC, seal_batch
+from ottla.records.builder import encode_headers
+from ottla.records.kernel import append, extend
 from ottla.records.record import Header
-from ottla.records.varint import encode_varint
 
-VARINTS: Final = tuple(encode_varint(number) for number in range(2_048))
-"""Of lengths and deltas: most of them are small."""
-_NULL: Final = encode_varint(-1)
 NO_SEQUENCE: Final = -1
 
 
@@ -91,56 +89,31 @@ class Batch:
         """Append a record; its index in the batch. Nothing is changed where it raises."""
         # hot: client produce
         count = self.count
-        offset = VARINTS[count] if count < 2_048 else encode_varint(count)
-        delta = timestamp - self.base_timestamp if count else 0
-        when = VARINTS[delta] if 0 <= delta < 2_048 else encode_varint(delta)
-        if key is None:
-            key_length, key = _NULL, b""
-        else:
-            size = len(key)
-            key_length = VARINTS[size] if size < 2_048 else encode_varint(size)
-        if value is None:
-            value_length, value = _NULL, b""
-        else:
-            size = len(value)
-            value_length = VARINTS[size] if size < 2_048 else encode_varint(size)
-        tail = encoded_headers(headers) if headers else b"\0"
-        record = b"".join((b"\0", when, offset, key_length, key, value_length, value, tail))
-        size = len(record)
-        self.body += VARINTS[size] if size < 2_048 else encode_varint(size)
-        self.body += record
+        tail = encode_headers(headers) if headers else None
         if not count:
+            append(self.body, 0, 0, key, value, tail)
             self.base_timestamp = self.max_timestamp = timestamp
-        elif timestamp > self.max_timestamp:
-            self.max_timestamp = timestamp
+        else:
+            append(self.body, timestamp - self.base_timestamp, count, key, value, tail)
+            if timestamp > self.max_timestamp:
+                self.max_timestamp = timestamp
         self.count = count + 1
         return count
 
-    def extend(self, timestamp: int, values: list[bytes]) -> int:
-        """Append records of a value alone; the index of the first. As `append` for each."""
+    def extend(
+        self, timestamp: int, keys: list[bytes | None] | None, values: list[bytes | None]
+    ) -> int:
+        """Append records without headers; the index of the first. As `append` for each."""
         # hot: client produce
-        first = count = self.count
-        if not count:
+        first = self.count
+        if not first:
+            extend(self.body, 0, 0, keys, values)
             self.base_timestamp = self.max_timestamp = timestamp
-        elif timestamp > self.max_timestamp:
-            self.max_timestamp = timestamp
-        when = encode_varint(timestamp - self.base_timestamp)
-        fixed = len(when) + 3  # attributes, the null key's length, the count of headers
-        heads: dict[int, tuple[bytes, bytes]] = {}
-        parts: list[bytes] = []
-        for value in values:
-            offset = VARINTS[count] if count < 2_048 else encode_varint(count)
-            size = len(value)
-            shape = size << 3 | len(offset)
-            head = heads.get(shape)
-            if head is None:
-                length = encode_varint(size)
-                whole = fixed + len(offset) + len(length) + size
-                head = heads[shape] = encode_varint(whole) + b"\0" + when, _NULL + length
-            parts += (head[0], offset, head[1], value, b"\0")
-            count += 1
-        self.body += b"".join(parts)
-        self.count = count
+        else:
+            extend(self.body, timestamp - self.base_timestamp, first, keys, values)
+            if timestamp > self.max_timestamp:
+                self.max_timestamp = timestamp
+        self.count = first + len(values)
         return first
 
     # ---- sealing
@@ -210,19 +183,9 @@ class Batch:
         self.is_observed = True
 
 
-def encoded_headers(headers: tuple[Header, ...] | list[Header]) -> bytes:
-    """The end of a record: a count, then each header's name and value."""
-    parts = [encode_varint(len(headers))]
-    for name, value in headers:
-        name_bytes = name.encode("utf-8", "surrogateescape")
-        parts += (encode_varint(len(name_bytes)), name_bytes)
-        parts += (_NULL,) if value is None else (encode_varint(len(value)), value)
-    return b"".join(parts)
-
-
 def record_bytes(key: bytes | None, value: bytes | None, headers: object) -> int:
     """The most that a record may take of a batch's memory."""
     size = 32 + len(key or b"") + len(value or b"")
     if headers:
-        size += len(encoded_headers(headers))  # type: ignore[arg-type]
+        size += len(encode_headers(headers))  # type: ignore[arg-type]
     return size

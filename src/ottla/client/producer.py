@@ -170,7 +170,7 @@ class Producer:
         """
         view = await self._topic(topic)
         deliveries = Deliveries()
-        run: list[bytes] = []
+        run: list[bytes | None] = []
         run_bytes = since_turn = 0
         most = max(1, min(self.settings.batch_size, self.settings.max_request_size))
         for item in records:
@@ -278,7 +278,7 @@ class Producer:
         self,
         deliveries: Deliveries,
         view: TopicView,
-        run: list[bytes],
+        run: list[bytes | None],
         size: int,
         partition: int | None,
     ) -> None:
@@ -286,7 +286,7 @@ class Producer:
         # hot: client produce
         if partition is None and (self._for_bytes is None or len(run) == 1):
             for value in run:
-                await self._add(deliveries, view, value, None)
+                await self._add(deliveries, view, (None, value), None)
             return
         if size > self.settings.max_request_size:
             self._size_of(None, run[0], ())
@@ -297,7 +297,7 @@ class Producer:
         if partition is None and self._for_bytes is not None:
             partition = self._for_bytes(self._choice(view), size)
         lane = self._lane(view, partition, None, None)
-        batch, index = self._accumulator.extend(lane, size, self._world.clock.time_ms(), run)
+        batch, index = self._accumulator.extend(lane, size, self._world.clock.time_ms(), None, run)
         deliveries.add(batch, index, len(run))
 
     async def _settle_all(self) -> None:

@@ -82,7 +82,7 @@ class Reader:
                 break
             at = state.head_at
             stop = min(len(head), at + most - len(records))
-            records += rows(head, at, stop)
+            records += head.rows(at, stop)
             state.hand_out(stop)
             if not state.buffer:
                 state = self._buffered(is_quiet=True)
@@ -98,17 +98,7 @@ class Reader:
         at = state.head_at
         state.hand_out(len(head))
         self._taken()
-        if not at:
-            return head
-        return Columns(
-            head.topic,
-            head.partition,
-            head.offsets[at:],
-            head.timestamps_ms[at:],
-            head.keys[at:],
-            head.values[at:],
-            head.headers[at:],
-        )
+        return head.behind(at) if at else head
 
     async def records(self, patience_ms: float) -> AsyncIterator[ConsumerRecord]:
         """Record after record, without end."""
@@ -119,7 +109,7 @@ class Reader:
             if state is None or head is None:
                 continue
             turn, at, last = state.turn, state.head_at, len(head) - 1
-            for index, record in enumerate(rows(head, at, last + 1), at):
+            for index, record in enumerate(head.rows(at), at):
                 if index < last:
                     position = state.position = head.offsets[index + 1]
                     state.head_at = index + 1
@@ -189,20 +179,3 @@ class Reader:
         if self.error is not None:
             error, self.error = self.error, None
             raise error
-
-
-def rows(columns: Columns, start: int, stop: int) -> list[ConsumerRecord]:
-    """Records of columns."""
-    # hot: client consume
-    topic, partition, make = columns.topic, columns.partition, tuple.__new__
-    return [
-        make(ConsumerRecord, (topic, partition, offset, when, key, value, headers))
-        for offset, when, key, value, headers in zip(
-            columns.offsets[start:stop],
-            columns.timestamps_ms[start:stop],
-            columns.keys[start:stop],
-            columns.values[start:stop],
-            columns.headers[start:stop],
-            strict=True,
-        )
-    ]

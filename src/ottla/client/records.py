@@ -1,17 +1,19 @@
 """Records as a consumer gives them: one by one, as batches, or as columns.
 
-A fetched batch is decoded when it is looked at, not when it arrives: `poll_batch` hands out
-columns without ever making an object for a record, and a consumer that seeks away has decoded
-nothing in vain. The CRC is checked before anything is believed.
+A fetched batch is read when its turn comes, not when it arrives, and a column of it is made when
+it is looked at: `poll_batch` hands out columns without ever making an object for a record, and
+a consumer that seeks away has read nothing in vain. The loops are the record kernel's
+(records/kernel.py). The CRC is checked before anything is believed.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.limits import DECOMPRESSED_BYTES
+from ottla.base.world import Bytes
 from ottla.records.batch import (
     HEADER_BYTES,
     MAGIC,
@@ -20,8 +22,8 @@ from ottla.records.batch import (
     read_header,
 )
 from ottla.records.compression import decompress
+from ottla.records.kernel import Block, read
 from ottla.records.record import Header, Record, iterate_body
-from ottla.records.varint import decode_varint
 
 CORRUPT: Final = ErrorCode.CORRUPT_MESSAGE
 
@@ -36,44 +38,91 @@ class ConsumerRecord(NamedTuple):
     headers: tuple[Header, ...]
 
 
-@dataclass(slots=True)
 class Columns:
-    """Records of one partition as columns of equal length, in the order of their offsets."""
+    """Records of one partition as columns of equal length, in the order of their offsets.
 
-    topic: str
-    partition: int
-    offsets: list[int] = field(default_factory=list)
-    timestamps_ms: list[int] = field(default_factory=list)
-    keys: list[bytes | None] = field(default_factory=list)
-    values: list[bytes | None] = field(default_factory=list)
-    headers: list[tuple[Header, ...]] = field(default_factory=list)
+    A column is made when it is first looked at: who reads values alone pays for them alone.
+    Until then the bytes as they were fetched are kept.
+    """
+
+    def __init__(self, topic: str, partition: int, block: Block, start: int = 0) -> None:
+        """The records of `block` from index `start` on."""
+        self.topic = topic
+        self.partition = partition
+        self._block = block
+        self._start = start
+        self._stop = len(block)
 
     def __len__(self) -> int:
-        return len(self.offsets)
+        return self._stop - self._start
+
+    def __repr__(self) -> str:
+        return f"Columns({self.topic!r}, {self.partition}, {len(self)} records)"
+
+    @cached_property
+    def offsets(self) -> list[int]:
+        return self._block.offsets(self._start, self._stop)
+
+    @cached_property
+    def timestamps_ms(self) -> list[int]:
+        return self._block.timestamps(self._start, self._stop)
+
+    @cached_property
+    def keys(self) -> list[bytes | None]:
+        return self._block.keys(self._start, self._stop)
+
+    @cached_property
+    def values(self) -> list[bytes | None]:
+        return self._block.values(self._start, self._stop)
+
+    @cached_property
+    def headers(self) -> list[tuple[Header, ...]]:
+        return self._block.headers(self._start, self._stop)
+
+    def rows(self, start: int = 0, stop: int | None = None) -> list[ConsumerRecord]:
+        """The same one by one, from index `start` to below `stop`."""
+        # hot: client consume
+        first, last = self._start + start, self._stop if stop is None else self._start + stop
+        return self._block.rows(ConsumerRecord, (self.topic, self.partition), first, last)
+
+    def behind(self, index: int) -> "Columns":
+        """Those from an index on."""
+        return Columns(self.topic, self.partition, self._block, self._start + index)
 
     def to_arrow(self) -> Any:
-        """A `pyarrow.RecordBatch` with columns offset, timestamp, key and value; ImportError
-        where pyarrow is not installed."""
+        """A `pyarrow.RecordBatch` with columns offset, timestamp (ms), key and value (binary);
+        no object is made for a record. ImportError where pyarrow is not installed."""
         pyarrow = import_module("pyarrow")
-        return pyarrow.RecordBatch.from_arrays(
-            [
-                pyarrow.array(self.offsets, pyarrow.int64()),
-                pyarrow.array(self.timestamps_ms, pyarrow.timestamp("ms")),
-                pyarrow.array(self.keys, pyarrow.binary()),
-                pyarrow.array(self.values, pyarrow.binary()),
-            ],
-            names=["offset", "timestamp", "key", "value"],
-        )
+        offsets, timestamps = map(pyarrow.py_buffer, self._numbers())
+        columns = [
+            pyarrow.Array.from_buffers(pyarrow.int64(), len(self), [None, offsets]),
+            pyarrow.Array.from_buffers(pyarrow.timestamp("ms"), len(self), [None, timestamps]),
+        ]
+        for packed in (self._block.packed_keys, self._block.packed_values):
+            data, ends, bits = map(pyarrow.py_buffer, packed(self._start, self._stop))
+            columns.append(
+                pyarrow.Array.from_buffers(pyarrow.binary(), len(self), [bits, ends, data])
+            )
+        names = ["offset", "timestamp", "key", "value"]
+        return pyarrow.RecordBatch.from_arrays(columns, names=names)
 
     def to_numpy(self) -> dict[str, Any]:
-        """Arrays by column: offset and timestamp of int64, key and value of objects."""
+        """Arrays by column: offset and timestamp of int64 (read-only views, no copies), key and
+        value of objects. ImportError where numpy is not installed."""
         numpy = import_module("numpy")
+        offsets, timestamps = self._numbers()
         return {
-            "offset": numpy.array(self.offsets, numpy.int64),
-            "timestamp": numpy.array(self.timestamps_ms, numpy.int64),
+            "offset": numpy.frombuffer(offsets, numpy.int64),
+            "timestamp": numpy.frombuffer(timestamps, numpy.int64),
             "key": numpy.array(self.keys, object),
             "value": numpy.array(self.values, object),
         }
+
+    def _numbers(self) -> tuple[memoryview, memoryview]:
+        """Offsets and timestamps as int64 of this machine."""
+        held = slice(self._start * 8, self._stop * 8)
+        block = self._block
+        return memoryview(block.offset_bytes())[held], memoryview(block.timestamp_bytes())[held]
 
 
 class FetchedBatch(NamedTuple):
@@ -82,12 +131,13 @@ class FetchedBatch(NamedTuple):
     header: BatchHeader
     data: memoryview
 
-    def body(self) -> bytes:
+    def body(self) -> Bytes:
         """The unpacked records section; KafkaError where it cannot be unpacked."""
-        return decompress(self.header.codec, self.data[HEADER_BYTES:], DECOMPRESSED_BYTES)
+        section, codec = self.data[HEADER_BYTES:], self.header.codec
+        return decompress(codec, section, DECOMPRESSED_BYTES) if codec else section
 
     def records(self) -> Iterator[Record]:
-        return iterate_body(self.header, self.body())
+        return iterate_body(self.header, bytes(self.body()))
 
 
 def split_batches(data: memoryview, *, check_crcs: bool) -> Iterator[FetchedBatch]:
@@ -112,121 +162,17 @@ def split_batches(data: memoryview, *, check_crcs: bool) -> Iterator[FetchedBatc
         at += size
 
 
-def add_columns(batch: FetchedBatch, first_offset: int, columns: Columns) -> None:
-    """Append the records of a batch from `first_offset` on; KafkaError where it is damaged.
-
-    One pass without an object for each record. Every length moves forward and a record has to
-    end where it says, within its batch: so none can reach outside it. What does not fit is given
-    to the strict reader, which says what is wrong.
-    """
+def columns_of(batch: FetchedBatch, topic: str, partition: int, first_offset: int) -> Columns:
+    """The records of a batch from `first_offset` on; KafkaError where it is damaged."""
     # hot: client consume
     header, body = batch.header, batch.body()
-    try:
-        offsets, times, keys, values, headers = _read(header, body)
-    except (IndexError, ValueError, KafkaError):
-        for _ in iterate_body(header, body):
-            pass
-        raise KafkaError(ErrorCode.INVALID_RECORD, "Record does not fit its batch") from None
-    skip = 0
-    while skip < len(offsets) and offsets[skip] < first_offset:
-        skip += 1
-    if skip:
-        offsets, times, keys = offsets[skip:], times[skip:], keys[skip:]
-        values, headers = values[skip:], headers[skip:]
-    columns.offsets += offsets
-    columns.timestamps_ms += times
-    columns.keys += keys
-    columns.values += values
-    columns.headers += headers
-
-
-_Read = tuple[
-    list[int], list[int], list[bytes | None], list[bytes | None], list[tuple[Header, ...]]
-]
-
-
-def _read(header: BatchHeader, body: bytes) -> _Read:
-    # hot: client consume
-    offsets: list[int] = []
-    times: list[int] = []
-    keys: list[bytes | None] = []
-    values: list[bytes | None] = []
-    headers: list[tuple[Header, ...]] = []
-    base_offset, base_time = header.base_offset, header.base_timestamp
     append_time = header.max_timestamp if header.is_log_append_time else None
-    at, end = 0, len(body)
-    for _ in range(header.record_count):
-        size, at = _number(body, at)
-        stop = at + size
-        if size <= 0 or stop > end:
-            raise ValueError
-        at += 1
-        number = body[at]
-        if number < 0x80:
-            delta = number >> 1 ^ -(number & 1)
-            at += 1
-        else:
-            delta, at = decode_varint(body, at, bits=64)
-        times.append(base_time + delta if append_time is None else append_time)
-        number, at = _number(body, at)
-        offsets.append(base_offset + number)
-        size, at = _number(body, at)
-        if size < 0:
-            keys.append(None)
-        else:
-            keys.append(body[at : at + size])
-            at += size
-        size, at = _number(body, at)
-        if size < 0:
-            values.append(None)
-        else:
-            values.append(body[at : at + size])
-            at += size
-        if body[at] == 0:
-            at += 1
-            headers.append(())
-        else:
-            found, at = _headers(body, at, stop)
-            headers.append(found)
-        if at != stop:
-            raise ValueError
-    if at != end:
-        raise ValueError
-    return offsets, times, keys, values, headers
-
-
-def _number(body: bytes, at: int) -> tuple[int, int]:
-    """A varint of at least -1, quick for one and two bytes."""
-    # hot: client consume
-    first = body[at]
-    if first < 0x80:
-        if first & 1 and first != 1:
-            raise ValueError
-        return first >> 1 ^ -(first & 1), at + 1
-    second = body[at + 1]
-    if second < 0x80 and not first & 1:
-        return (first & 0x7F | second << 7) >> 1, at + 2
-    number, at = decode_varint(body, at)
-    if number < -1:
-        raise ValueError
-    return number, at
-
-
-def _headers(body: bytes, at: int, stop: int) -> tuple[tuple[Header, ...], int]:
-    count, at = _number(body, at)
-    if not 0 < count <= stop - at:
-        raise ValueError
-    found: list[Header] = []
-    for _ in range(count):
-        size, at = _number(body, at)
-        if size < 0:
-            raise ValueError
-        name = body[at : at + size].decode("utf-8", "surrogateescape")
-        at += size
-        size, at = _number(body, at)
-        if size < 0:
-            found.append((name, None))
-        else:
-            found.append((name, body[at : at + size]))
-            at += size
-    return tuple(found), at
+    try:
+        block = read(
+            body, header.record_count, header.base_offset, header.base_timestamp, append_time
+        )
+    except ValueError:
+        for _ in iterate_body(header, bytes(body)):
+            pass  # it says what is wrong
+        raise KafkaError(ErrorCode.INVALID_RECORD, "Record does not fit its batch") from None
+    return Columns(topic, partition, block, block.find(first_offset))

@@ -20,7 +20,8 @@ from ottla.records.batch import (
     seal_batch,
 )
 from ottla.records.compression import compress
-from ottla.records.record import Record
+from ottla.records.kernel import append
+from ottla.records.record import Header, Record
 from ottla.records.varint import encode_varint
 
 NULL = encode_varint(-1)
@@ -50,7 +51,9 @@ def build_batch(
     for record in records:
         timestamp = record.timestamp if log_append_time is None else log_append_time
         max_timestamp = max(max_timestamp, timestamp)
-        append_record(body, record, timestamp - base_timestamp, record.offset - base_offset)
+        headers = encode_headers(record.headers) if record.headers else None
+        offset_delta = record.offset - base_offset
+        append(body, timestamp - base_timestamp, offset_delta, record.key, record.value, headers)
     payload = compress(codec, body, level) if codec else body
     attributes = (
         codec
@@ -81,16 +84,12 @@ def build_batch(
     return batch
 
 
-def append_record(body: bytearray, record: Record, timestamp_delta: int, offset_delta: int) -> None:
-    """Append one record (layout in record.py) to a records section."""
-    parts: list[Bytes] = [b"\0", encode_varint(timestamp_delta), encode_varint(offset_delta)]
-    for content in (record.key, record.value):
-        parts += (NULL,) if content is None else (encode_varint(len(content)), content)
-    parts.append(encode_varint(len(record.headers)))
-    for name, value in record.headers:
+def encode_headers(headers: Iterable[Header]) -> bytes:
+    """The end of a record: a count, then each header's name and value."""
+    rows = list(headers)
+    parts: list[Bytes] = [encode_varint(len(rows))]
+    for name, value in rows:
         name_bytes = name.encode("utf-8", "surrogateescape")
         parts += (encode_varint(len(name_bytes)), name_bytes)
         parts += (NULL,) if value is None else (encode_varint(len(value)), value)
-    payload = b"".join(parts)
-    body += encode_varint(len(payload))
-    body += payload
+    return b"".join(parts)

@@ -29,6 +29,7 @@ from crc32c import crc32c
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.limits import DECOMPRESSED_BYTES, WALKED_RECORDS_COUNT
+from ottla.base.world import Bytes
 from ottla.records.batch import (
     CODEC_MASK,
     CONTROL,
@@ -44,7 +45,8 @@ from ottla.records.batch import (
     seal_batch,
 )
 from ottla.records.compression import CODEC_NAMES, ZSTD, compress, decompress
-from ottla.records.record import iterate_body
+from ottla.records.kernel import IS_COMPILED, walk
+from ottla.records.record import TIMESTAMP_MAX, TIMESTAMP_MIN, iterate_body
 
 NO_TIMESTAMP: Final = -1
 TIMESTAMP_BEFORE_MAX_MS: Final = (1 << 63) - 1
@@ -192,18 +194,14 @@ def _check_timestamp(timestamp: int, rules: BatchRules, now_ms: int) -> None:
 def _check_records(
     records: memoryview, header: BatchHeader, rules: BatchRules, now_ms: int
 ) -> Checked:
-    """The slow path: unpack, walk where the rules want it, pack with the topic's codec."""
-    walks = rules.deep or rules.compacted
-    if walks and header.record_count > WALKED_RECORDS_COUNT:
-        raise KafkaError(
-            ErrorCode.MESSAGE_TOO_LARGE,
-            f"Batch of {header.record_count} records, of which {WALKED_RECORDS_COUNT} at most can "
-            "be checked one by one",
-        )
-    most = min(DECOMPRESSED_BYTES, UNPACKED_RATIO * rules.max_message_bytes)
-    body = decompress(header.codec, records[HEADER_BYTES:], most)
+    """Unpack, walk where the rules want it, pack with the topic's codec."""
+    # hot: produce deep
+    body: Bytes = records[HEADER_BYTES:]
+    if header.codec:
+        most = min(DECOMPRESSED_BYTES, UNPACKED_RATIO * rules.max_message_bytes)
+        body = decompress(header.codec, body, most)
     timestamp = max(header.base_timestamp, header.max_timestamp)
-    if walks:
+    if rules.deep or rules.compacted:
         timestamp = _walk(header, body, rules, now_ms)
     if rules.log_append_time:
         timestamp = now_ms
@@ -217,13 +215,32 @@ def _check_records(
     return _patched(batch, header, timestamp, is_append_time=rules.log_append_time)
 
 
-def _walk(header: BatchHeader, body: bytes, rules: BatchRules, now_ms: int) -> int:
+def _walk(header: BatchHeader, body: Bytes, rules: BatchRules, now_ms: int) -> int:
     """Check every record; the largest timestamp among them."""
-    max_timestamp = NO_TIMESTAMP
+    # hot: produce deep
+    count = header.record_count
+    if not IS_COMPILED and count > WALKED_RECORDS_COUNT:
+        raise KafkaError(
+            ErrorCode.MESSAGE_TOO_LARGE,
+            f"Batch of {count} records, of which {WALKED_RECORDS_COUNT} at most can be checked "
+            "one by one",
+        )
+    lowest, highest = TIMESTAMP_MIN, TIMESTAMP_MAX
+    if not rules.log_append_time:
+        lowest = now_ms - rules.timestamp_before_max_ms
+        highest = min(now_ms + rules.timestamp_after_max_ms, TIMESTAMP_MAX)
+    try:
+        return walk(body, count, header.base_timestamp, rules.compacted, lowest, highest)
+    except ValueError:
+        _refuse_records(header, bytes(body), rules, now_ms)
+        raise _invalid("Batch refused for its records") from None
+
+
+def _refuse_records(header: BatchHeader, body: bytes, rules: BatchRules, now_ms: int) -> None:
+    """Say what is wrong with records that the kernel refused, of the first ones."""
     errors: list[tuple[int, str]] = []
     code = ErrorCode.INVALID_RECORD
     for index, record in enumerate(iterate_body(header, body)):
-        max_timestamp = max(max_timestamp, record.timestamp)
         if record.offset != index:
             errors.append((index, f"Offset delta is {record.offset}, not {index}"))
         elif rules.compacted and record.key is None:
@@ -234,14 +251,13 @@ def _walk(header: BatchHeader, body: bytes, rules: BatchRules, now_ms: int) -> i
             except KafkaError as error:
                 code = error.code
                 errors.append((index, error.message))
-        if len(errors) >= RECORD_ERRORS_COUNT:
+        if len(errors) >= RECORD_ERRORS_COUNT or index >= WALKED_RECORDS_COUNT:
             break
     if errors:
         raise RecordsRejected(code, f"Batch refused for its records: {errors[0][1]}", errors)
-    return max_timestamp
 
 
-def _recoded(header: BatchHeader, body: bytes, codec: int, level: int | None) -> bytearray:
+def _recoded(header: BatchHeader, body: Bytes, codec: int, level: int | None) -> bytearray:
     payload = compress(codec, body, level)
     batch = bytearray(HEADER_BYTES) + payload
     recoded = header._replace(
