@@ -546,3 +546,19 @@ def test_a_member_with_another_instance_id_gives_its_former_one_up() -> None:
         assert (await other.join()).error_code == 0
 
     on_place(test)
+
+
+def test_a_full_node_goes_on_with_the_members_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(place: ConsumerPlace) -> None:
+        place.make("a", 2)
+        me = Consumer(place, "me")
+        await me.join()
+        bound = place.budget.bytes + 10
+        monkeypatch.setattr("ottla.coordinator.group.member.GROUP_SOFT_BYTES", bound)
+        assert (await me.beat(topics=["a"])).error_code == 0
+        more = await me.beat(topics=["a", "b" * 100])
+        assert more.error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE
+        assert (await Consumer(place, "other").join()).error_code != 0
+        assert place.budget.bytes <= bound
+
+    on_place(test)

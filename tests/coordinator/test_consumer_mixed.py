@@ -1,6 +1,7 @@
 """Members of both protocols in one group: upgrade, downgrade, and what each of them is told."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -221,6 +222,59 @@ def test_a_static_member_that_comes_back_with_the_classic_protocol() -> None:
         group = place.group()
         assert isinstance(group, ClassicGroup)
         assert set(group.members) == {old, back.member_id}
+
+    on_place(test)
+
+
+def test_a_group_that_would_be_too_large_for_its_log_stays_a_consumer_group() -> None:
+    async def test(place: ConsumerPlace) -> None:
+        place.make("a", 1)
+        old = await old_group(place, protocols=(("range", subscription("a", "b" * 300)),))
+        await Consumer(place, "n").join()
+        partition = place.place.partition
+        partition.settings = replace(partition.settings, max_message_bytes=700)
+        assert (await place.beaten("n", -1)).error_code == 0
+        assert list(place.consumers().members) == [old]
+        await asyncio.sleep(11)
+        assert place.consumers().members == {}, "its session is counted on"
+
+    on_place(test)
+
+
+def test_a_group_that_would_be_too_large_for_its_log_is_not_upgraded() -> None:
+    async def test(place: ConsumerPlace) -> None:
+        place.make("a", 1)
+        old = await old_group(place)
+        partition = place.place.partition
+        partition.settings = replace(partition.settings, max_message_bytes=400)
+        again = place.join(old, protocols=range_of("a"))
+        assert (await Consumer(place, "n").join()).error_code == ErrorCode.RECORD_LIST_TOO_LARGE
+        joined = await place.answer(again)
+        assert joined.error_code == 0
+        assert isinstance(place.group(), ClassicGroup)
+
+    on_place(test)
+
+
+def test_what_was_awaited_of_a_member_ends_with_the_group_it_was_in() -> None:
+    """It was told to join again, in a consumer group; that went, and another came."""
+
+    async def test(place: ConsumerPlace) -> None:
+        place.make("a", 2)
+        old = await old_group(place, rebalance_ms=20_000)
+        await Consumer(place, "n").join()
+        assert await code_of(place.heartbeat(old, 1), place) == ErrorCode.REBALANCE_IN_PROGRESS
+        await place.beaten("n", -1)
+        protocols = range_of("a")
+        joined = await place.answer(place.join(old, protocols=protocols, rebalance_ms=20_000))
+        share = {old: assignment_bytes({"a": [0, 1]}, 1)}
+        await place.answer(place.sync(old, joined.generation_id, share))
+        for number in range(3):
+            if number == 2:
+                await Consumer(place, "m").join()
+            await place.answer(place.heartbeat(old, joined.generation_id))
+            await asyncio.sleep(8)
+        assert old in place.consumers().members
 
     on_place(test)
 

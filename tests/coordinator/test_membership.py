@@ -777,3 +777,24 @@ def test_a_restart_finds_what_members_said_last(later: Any) -> None:
         await again.rebalanced([member], protocols=later)
 
     on_loop(test)
+
+
+def test_a_full_node_goes_on_with_those_it_has(monkeypatch: Any) -> None:
+    """Members join again, and ids that were given become members; nobody brings more."""
+    monkeypatch.setattr("ottla.coordinator.group.member.GROUP_MEMBERS_COUNT", 3)
+
+    async def test(loop: SimLoop) -> None:
+        place = GroupPlace(loop, **NOW)
+        ids = await place.stable(2)
+        given = await place.member(group="h")
+        await place.rebalanced(ids)
+        assert (await place.answer(place.join(given, group="h"))).error_code == 0
+        monkeypatch.setattr(
+            "ottla.coordinator.group.member.GROUP_SOFT_BYTES", place.budget.bytes + 10
+        )
+        await place.rebalanced(ids)
+        larger = (("range", b"topics" * 9),)
+        refused = await place.answer(place.join(ids[0], protocols=larger))
+        assert refused.error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE
+
+    on_loop(test)

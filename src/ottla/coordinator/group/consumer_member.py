@@ -26,6 +26,7 @@ from ottla.coordinator.group.consumer_records import (
     epochs_of,
     member_record,
 )
+from ottla.coordinator.group.member import Protocol
 
 LEAVE_EPOCH: Final = -1
 """A member leaves."""
@@ -72,6 +73,12 @@ class ConsumerMember(NamedTuple):
     @property
     def is_classic(self) -> bool:
         return self.classic is not None
+
+    @property
+    def protocols(self) -> tuple[Protocol, ...]:
+        """Those of a member that speaks the classic protocol, the one it likes best first."""
+        known = () if self.classic is None else self.classic.supported_protocols
+        return tuple(Protocol(each.name, each.metadata) for each in known)
 
     @property
     def size_bytes(self) -> int:

@@ -12,7 +12,7 @@ consumer group whose last member of this protocol is gone into a classic one (`M
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -96,8 +96,7 @@ class ConsumerMembership:
         step = self._open(request.group_id, now_ms, may_make=is_joining)
         group, owned = step.group, request.topic_partitions
         member_id = request.member_id or random_member_id(self._rng)
-        if member_id not in group.members:
-            self._check_room(group, request)
+        self._check_room(group, member_id, request)
         if request.instance_id is None:
             find_dynamic(step, member_id, may_make=is_joining)
         else:
@@ -145,11 +144,21 @@ class ConsumerMembership:
             self._migration.drop_empty(classic, step)
         return step
 
-    def _check_room(self, group: ConsumerGroup, request: ConsumerGroupHeartbeatRequest) -> None:
-        check_group_size(group, self._settings())
-        names = request.subscribed_topic_names or ()
-        size = sum(map(len, names)) + len(request.subscribed_topic_regex or "")
-        if not self._groups.budget.has_room(size):
+    def _check_room(
+        self, group: ConsumerGroup, member_id: str, request: ConsumerGroupHeartbeatRequest
+    ) -> None:
+        """KafkaError GROUP_MAX_SIZE_REACHED; COORDINATOR_NOT_AVAILABLE where the node is full."""
+        known, budget = group.members.get(member_id), self._groups.budget
+        names, regex = request.subscribed_topic_names, request.subscribed_topic_regex
+        if known is None:
+            check_group_size(group, self._settings())
+            has_room = budget.has_room(_size_of(names or (), regex or ""))
+        else:
+            wants = _size_of(
+                known.topics if names is None else names, known.regex if regex is None else regex
+            )
+            has_room = budget.may_grow(wants - _size_of(known.topics, known.regex))
+        if not has_room:
             raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
 
     def settings_of(self, group_id: str) -> ConsumerGroupSettings:
@@ -182,12 +191,11 @@ class ConsumerMembership:
         self, group: ConsumerGroup, member_ids: Sequence[str], now_ms: int
     ) -> list[GroupLogRecord]:
         """The records that put members out, and what follows for the group."""
-        for member_id in member_ids:
-            self.rejoining.pop((group.id, member_id), None)
-            for name in ("session", "rebalance", "rejoin", "consumer sync"):
-                self._host.cancel((name, group.id, member_id))
-        if self._migration.may_downgrade(group, member_ids):
-            return self._migration.downgrade(group, member_ids, None, now_ms)
+        downgraded = self._migration.downgrade(group, member_ids, None, now_ms)
+        if downgraded is not None:
+            self.forget_timers(group.id, group.members)
+            return downgraded
+        self.forget_timers(group.id, member_ids)
         made: list[GroupLogRecord] = []
         rest = {each.id: each for each in group.members.values() if each.id not in member_ids}
         for member_id in member_ids:
@@ -203,6 +211,13 @@ class ConsumerMembership:
         return made
 
     # -- sessions
+
+    def forget_timers(self, group_id: str, member_ids: Iterable[str]) -> None:
+        """These are no members any more, or not of a consumer group."""
+        for member_id in member_ids:
+            self.rejoining.pop((group_id, member_id), None)
+            for name in ("session", "rebalance", "rejoin", "consumer sync"):
+                self._host.cancel((name, group_id, member_id))
 
     def expect(self, group_id: str, member: ConsumerMember) -> None:
         """It is alive, and has to be heard of again."""
@@ -288,6 +303,10 @@ def _updated(
     if request.subscribed_topic_regex is not None:
         member = member._replace(regex=request.subscribed_topic_regex)
     return member
+
+
+def _size_of(topics: Sequence[str], regex: str) -> int:
+    return sum(map(len, topics)) + len(regex)
 
 
 def _plain(member: ConsumerMember) -> dict[object, frozenset[int]]:

@@ -32,7 +32,7 @@ from ottla.coordinator.group.consumer_step import Step
 from ottla.coordinator.group.groups import Groups
 from ottla.coordinator.group.member import Budget, Member, Protocol
 from ottla.coordinator.group.rebalance import Rebalance
-from ottla.coordinator.group.records import GroupLogRecord, group_forgotten
+from ottla.coordinator.group.records import GroupLogRecord, group_forgotten, size_of_record
 from ottla.coordinator.shard import Host, Outcome
 from ottla.metadata.image import ClusterImage
 from ottla.protocol.consumer_protocol import (
@@ -120,8 +120,8 @@ class Migration:
 
     # -- downgrade
 
-    def may_downgrade(
-        self, group: ConsumerGroup, leaving: Sequence[str], joining: ConsumerMember | None = None
+    def _may_downgrade(
+        self, group: ConsumerGroup, leaving: Sequence[str], joining: ConsumerMember | None
     ) -> bool:
         """Whether those that stay all speak the classic protocol, and may."""
         rest = len(group.members) - len(leaving) + (joining is not None)
@@ -138,8 +138,11 @@ class Migration:
         leaving: Sequence[str],
         joining: ConsumerMember | None,
         now_ms: int,
-    ) -> list[GroupLogRecord]:
-        """The records that end the consumer group and make the classic one."""
+    ) -> list[GroupLogRecord] | None:
+        """The records that end the consumer group and make the classic one; None where it may not
+        become one, or would be one that is too large for the log."""
+        if not self._may_downgrade(group, leaving, joining):
+            return None
         members = [each for each in group.members.values() if each.id not in leaving]
         if joining is not None:
             members.append(joining)
@@ -149,9 +152,12 @@ class Migration:
         for member in members:
             classic.add(_downgraded(member, image), CONSUMER)
         classic.protocol = classic.select_protocol()
+        made: list[GroupLogRecord] = [*group.tombstones(), classic.record()]
+        if sum(map(size_of_record, made)) > self._host.record_max_bytes:
+            return None
         self._host.schedule(("downgrade", group.id), 0, partial(self._rebalanced, group.id))
         logger.info("a consumer group with %d members becomes a classic group", len(members))
-        return [*group.tombstones(), classic.record()]
+        return made
 
     def _rebalanced(self, group_id: str, _: object, now_ms: int) -> Outcome:
         classic = self._groups.find(group_id)
@@ -211,7 +217,6 @@ def _metadata(classic: ClassicGroup, member: Member) -> bytes:
 
 def _downgraded(member: ConsumerMember, image: ClusterImage) -> Member:
     assert member.classic is not None
-    protocols = member.classic.supported_protocols
     return Member(
         member.id,
         instance_id=member.instance_id,
@@ -219,7 +224,7 @@ def _downgraded(member: ConsumerMember, image: ClusterImage) -> Member:
         client_host=member.client_host,
         rebalance_timeout_ms=member.rebalance_timeout_ms,
         session_timeout_ms=member.classic.session_timeout_ms,
-        protocols=tuple(Protocol(each.name, each.metadata) for each in protocols),
+        protocols=member.protocols,
         assignment=told_assignment(member, image),
     )
 

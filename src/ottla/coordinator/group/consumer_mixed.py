@@ -107,10 +107,7 @@ class MixedMembership:
         protocols = tuple(Protocol(each.name, each.metadata) for each in request.protocols)
         is_unknown = not request.member_id
         member_id = request.member_id or random_member_id(self._rng)
-        if member_id not in group.members:
-            check_group_size(group, self._settings())
-            if not self._groups.budget.has_room(size_of(protocols)):
-                raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+        self._check_room(group, member_id, size_of(protocols))
         self._check_protocols(group, request)
         if is_unknown and request.group_instance_id is None and version >= KNOWN_ID_VERSION:
             response = refused_join(ErrorCode.MEMBER_ID_REQUIRED, member_id, version)
@@ -138,8 +135,8 @@ class MixedMembership:
         )
         owned = ids_of(subscription.owned_partitions, self._image())
         member = self._membership.advance.advance(step, owned)
-        self._maybe_downgrade(step, member)
-        step.effects.append(lambda: self._joined(group.id, member, timeout_ms))
+        if not self._maybe_downgrade(step, member):
+            step.effects.append(lambda: self._joined(group.id, member, timeout_ms))
         response = JoinGroupResponse(
             generation_id=member.epoch,
             protocol_type=CONSUMER,
@@ -157,12 +154,28 @@ class MixedMembership:
         if not (names and is_allowed and is_known):
             raise KafkaError(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
 
-    def _maybe_downgrade(self, step: Step, member: ConsumerMember) -> None:
+    def _check_room(self, group: ConsumerGroup, member_id: str, size_bytes: int) -> None:
+        """KafkaError GROUP_MAX_SIZE_REACHED; COORDINATOR_NOT_AVAILABLE where the node is full."""
+        known, budget = group.members.get(member_id), self._groups.budget
+        if known is None:
+            check_group_size(group, self._settings())
+            has_room = budget.has_room(size_bytes)
+        else:
+            has_room = budget.may_grow(size_bytes - size_of(known.protocols))
+        if not has_room:
+            raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+
+    def _maybe_downgrade(self, step: Step, member: ConsumerMember) -> bool:
         """A static member that came back with the classic protocol was the last of the new one."""
-        replaced = step.replaced_id
-        if replaced is not None and self._migration.may_downgrade(step.group, [replaced], member):
-            step.records.clear()
-            step.records += self._migration.downgrade(step.group, [replaced], member, step.now_ms)
+        group = step.group
+        if step.replaced_id is None:
+            return False
+        made = self._migration.downgrade(group, [step.replaced_id], member, step.now_ms)
+        if made is None:
+            return False
+        step.records[:] = made
+        step.effects[:] = [partial(self._membership.forget_timers, group.id, list(group.members))]
+        return True
 
     def _joined(self, group_id: str, member: ConsumerMember, timeout_ms: int) -> None:
         self._membership.rejoining.pop((group_id, member.id), None)

@@ -27,10 +27,11 @@ class Budget:
 
     def has_room(self, size_bytes: int) -> bool:
         """For one more member, with so much to keep."""
-        return (
-            self.members < GROUP_MEMBERS_COUNT
-            and self.bytes + MEMBER_BYTES + size_bytes <= GROUP_SOFT_BYTES
-        )
+        return self.members < GROUP_MEMBERS_COUNT and self.may_grow(MEMBER_BYTES + size_bytes)
+
+    def may_grow(self, size_bytes: int) -> bool:
+        """Whether one that is counted already may have so much more to keep."""
+        return size_bytes <= 0 or self.bytes + size_bytes <= GROUP_SOFT_BYTES
 
     def take(self, size_bytes: int) -> None:
         self.members += 1

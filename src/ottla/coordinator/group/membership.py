@@ -22,7 +22,7 @@ from ottla.coordinator.group.classic import (
     ClassicGroup,
 )
 from ottla.coordinator.group.groups import Groups
-from ottla.coordinator.group.member import Member, Protocol, size_of
+from ottla.coordinator.group.member import MEMBER_BYTES, Member, Protocol, size_of
 from ottla.coordinator.group.rebalance import (
     NEW_MEMBER_JOIN_TIMEOUT_MS,
     Rebalance,
@@ -107,11 +107,19 @@ class Membership:
             return self._refuse_join(ErrorCode.GROUP_MAX_SIZE_REACHED, "", pending)
         if not group.supports(request.protocol_type, protocols):
             return self._refuse_join(ErrorCode.INCONSISTENT_GROUP_PROTOCOL, member_id, pending)
-        if not self._groups.budget.has_room(size_of(protocols)):
+        if not self._has_room(group, member_id, size_of(protocols)):
             return self._refuse_join(ErrorCode.COORDINATOR_NOT_AVAILABLE, member_id, pending)
         if member_id:
             return self._join_again(group, sender, request, pending, now_ms)
         return self._join_anew(group, sender, request, pending, now_ms)
+
+    def _has_room(self, group: ClassicGroup, member_id: str, size_bytes: int) -> bool:
+        budget, known = self._groups.budget, group.members.get(member_id)
+        if known is not None:
+            return budget.may_grow(size_bytes - size_of(known.protocols))
+        if member_id in group.pending_ids:
+            return budget.may_grow(MEMBER_BYTES + size_bytes)
+        return budget.has_room(size_bytes)
 
     def _refuse_join(self, code: ErrorCode, member_id: str, pending: Pending) -> Outcome:
         return Outcome(response=refused_join(code, member_id, pending.api_version))

@@ -17,6 +17,7 @@ from struct import Struct as Layout
 from typing import Final, NamedTuple
 
 from ottla.base.ids import ZERO_UUID, Uuid
+from ottla.coordinator.batches import RECORD_OVERHEAD_BYTES
 from ottla.coordinator.group.consumer_records import CONSUMER_KINDS, KIND_OF, ConsumerRecord
 from ottla.protocol.compiler import decode, encode_into
 from ottla.protocol.message import Struct, field
@@ -123,6 +124,12 @@ def encode_record(record: GroupLogRecord) -> tuple[bytes, bytes | None]:
         has_expiry = value.expire_timestamp != -1
         version = _OFFSET_EXPIRY_VERSION if has_expiry else _OFFSET_VERSION
     return key, _framed(version, value, version)
+
+
+def size_of_record(record: GroupLogRecord) -> int:
+    """What it takes of a batch, at most."""
+    key, value = encode_record(record)
+    return len(key) + len(value or b"") + RECORD_OVERHEAD_BYTES
 
 
 def _framed(number: int, content: Struct, version: int) -> bytes:
