@@ -26,6 +26,7 @@ from ottla.records.builder import build_batch
 from ottla.records.record import Record
 from ottla.replica.partition import Partition
 from ottla.replica.purgatory import Parked
+from ottla.security.authorizer import NOBODY
 from ottla.storage.flusher import Flusher
 
 
@@ -38,6 +39,7 @@ class Asked:
 
     def __init__(self, node: Node) -> None:
         self.node = node
+        self.requester = NOBODY
         self.parked: Parked | None = None
         """The last request that parked."""
 
@@ -61,7 +63,7 @@ class Asked:
             version = advertised(key)[1]
         frame = bytearray(b"".join(bytes(p) for p in encode_request(7, "test", version, request)))
         header, received = decode_request(memoryview(frame)[4:])
-        context = RequestContext(self.services, version, header.client_id, Peer())
+        context = RequestContext(self.services, version, header.client_id, Peer(), self.requester)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def complete(response: Any) -> None:

@@ -22,6 +22,7 @@ from ottla.protocol.messages.produce import (
 )
 from ottla.records.builder import build_batch
 from ottla.records.record import Record
+from ottla.security.authorizer import NOBODY
 
 VERSIONS = range(3, 14)
 NOW_MS = 1_700_000_000_000
@@ -157,7 +158,7 @@ def frame_of_request(version: int, request: ProduceRequest) -> memoryview:
 
 
 def shapes_of(*requests: tuple[int, ProduceRequest]) -> tuple[ProduceShapes, list[memoryview]]:
-    shapes = ProduceShapes(SimpleNamespace(shapes_left=10_000))  # type: ignore[arg-type]
+    shapes = ProduceShapes(SimpleNamespace(shapes_left=10_000), NOBODY)  # type: ignore[arg-type]
     frames = []
     for version, request in requests:
         one = frame_of_request(version, request)

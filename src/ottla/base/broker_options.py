@@ -29,6 +29,7 @@ from ottla.base.option import (
     at_least,
     either,
     not_empty,
+    one_of,
     option,
     table_of,
 )
@@ -94,6 +95,27 @@ class BrokerSettings(BrokerCoordinatorSettings):
     )
     log_dir: tuple[str, ...] | None = option(
         LIST, None, not_empty, "Older name of log.dirs, which wins over it.", importance="high"
+    )
+    # Who may do what.
+    authorizer_class_name: str = option(
+        STRING,
+        "",
+        one_of("", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+        "Kafka's StandardAuthorizer, by its name: access control lists decide. Empty: everybody "
+        "may do everything.",
+        importance="low",
+    )
+    super_users: str = option(
+        STRING,
+        "",
+        None,
+        "Principals that may do everything, as User:NAME with semicolons between them.",
+    )
+    allow_everyone_if_no_acl_found: bool = option(
+        BOOLEAN,
+        False,
+        None,
+        "Whether everybody may use a resource of which no access control list speaks.",
     )
     # Topics.
     auto_create_topics_enable: bool = option(

@@ -4,7 +4,7 @@ Three answers to a key that is not in BROKER_OPTIONS:
 - *no effect*: it tunes something that is not here (the JVM's threads, the controller quorum,
   ZooKeeper), or a feature that is yet to come. The broker starts and says so in one note.
 - *refused*: leaving it out in silence would make the broker less safe, or other, than the file
-  says (TLS, SASL, an authorizer, a policy). Only the value that asks for nothing is taken.
+  says (TLS, SASL, a policy). Only the value that asks for nothing is taken.
 - *unknown*: an error that names the key, and the one that was perhaps meant.
 
 An entry that ends in a dot stands for every key that begins with it; the longest entry that fits
@@ -84,7 +84,7 @@ NO_EFFECT: Final[Mapping[str, str]] = {
     "log.message.timestamp.difference.max.ms": _ZOOKEEPER,
 }
 
-_SECURITY: Final = "TLS, SASL and authorization are yet to come"
+_SECURITY: Final = "TLS and SASL are yet to come"
 _CLASSES: Final = "Java classes cannot be loaded"
 
 REFUSED: Final[Mapping[str, tuple[str, str | None]]] = {
@@ -92,11 +92,8 @@ REFUSED: Final[Mapping[str, tuple[str, str | None]]] = {
     "sasl.": (_SECURITY, None),
     "listener.name.": (_SECURITY, None),
     "delegation.token.": (_SECURITY, None),
-    "super.users": (_SECURITY, ""),
-    "allow.everyone.if.no.acl.found": (_SECURITY, "true"),
     "security.inter.broker.protocol": (_SECURITY, "PLAINTEXT"),
     "security.providers": (_CLASSES, ""),
-    "authorizer.class.name": (_SECURITY, ""),
     "principal.builder.class": (_CLASSES, ""),
     "alter.config.policy.class.name": (_CLASSES, ""),
     "create.topic.policy.class.name": (_CLASSES, ""),

@@ -41,6 +41,10 @@ GROUP_SOFT_BYTES: Final = 256 << 20
 """What these members, their subscriptions and assignments may take of a node's memory."""
 GROUP_CONFIGS_COUNT: Final = 10_000
 """Groups of which something may be set."""
+ACLS_COUNT: Final = 50_000
+"""Access control entries of a cluster."""
+AUTHORIZER_DECISIONS_COUNT: Final = 100_000
+"""Decisions of an authorizer that are remembered, some 300 bytes each."""
 
 check(FRAME_MIN_BYTES < FRAME_UNAUTHENTICATED_BYTES <= SCRATCH_BYTES, "frame caps")
 check(SCRATCH_BYTES <= CONNECTION_OUTPUT_BYTES, "output cap")

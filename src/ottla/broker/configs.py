@@ -17,7 +17,7 @@ name. A resource that one request names twice is INVALID_REQUEST in each of its 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.group_options import check_group_bounds
@@ -29,10 +29,12 @@ from ottla.base.options import (
     describe_group,
     describe_topic,
 )
-from ottla.broker.context import Services
+from ottla.broker.context import RequestContext, Services
 from ottla.broker.rows import side_by_side
-from ottla.metadata.config_ops import ConfigOp, OpType, ResourceType
+from ottla.metadata.config_ops import ConfigOp, OpType
+from ottla.metadata.config_ops import ResourceType as ConfigOwner
 from ottla.metadata.topic_names import check_topic_name
+from ottla.security.acl import Operation, ResourceType
 
 
 class ConfigResourceType(IntEnum):
@@ -43,6 +45,12 @@ class ConfigResourceType(IntEnum):
     BROKER_LOGGER = 8
     CLIENT_METRICS = 16
     GROUP = 32
+
+
+_AUTHORITY: Final = {
+    ConfigResourceType.TOPIC: ResourceType.TOPIC,
+    ConfigResourceType.GROUP: ResourceType.GROUP,
+}
 
 
 class ConfigChange(NamedTuple):
@@ -66,9 +74,12 @@ class Outcome(NamedTuple):
     error_message: str | None
 
 
-def describe(services: Services, resource_type: int, name: str) -> list[ConfigEntry]:
-    """The configs of a resource; KafkaError where there is no such resource."""
+def describe(context: RequestContext, resource_type: int, name: str) -> list[ConfigEntry]:
+    """The configs of a resource; KafkaError where there is no such resource, or the client may
+    not know."""
+    services = context.services
     kind = _kind(resource_type)
+    _require(context, Operation.DESCRIBE_CONFIGS, kind, name)
     if kind is ConfigResourceType.TOPIC:
         check_topic_name(name)
         topic = services.cluster.image.topics.get(name)
@@ -90,9 +101,14 @@ def describe(services: Services, resource_type: int, name: str) -> list[ConfigEn
 
 
 async def alter(
-    services: Services, alterations: Sequence[Alteration], *, replace: bool, validate_only: bool
+    context: RequestContext,
+    alterations: Sequence[Alteration],
+    *,
+    replace: bool,
+    validate_only: bool,
 ) -> list[Outcome]:
     """Do each as if it were alone; with `replace`, keys that are not named lose their value."""
+    services = context.services
     counts = Counter((each.resource_type, each.resource_name) for each in alterations)
 
     async def outcome(each: Alteration) -> Outcome:
@@ -102,6 +118,7 @@ async def alter(
                 raise KafkaError(
                     ErrorCode.INVALID_REQUEST, "The request names this resource more than once."
                 )
+            _require(context, Operation.ALTER_CONFIGS, _kind(resource_type), name)
             resource, ops = _checked(services, each)
             await services.controller.configs.alter(
                 resource,
@@ -109,7 +126,7 @@ async def alter(
                 ops,
                 replace=replace,
                 validate_only=validate_only,
-                also=_bounds_of(services) if resource is ResourceType.GROUP else None,
+                also=_bounds_of(services) if resource is ConfigOwner.GROUP else None,
             )
         except KafkaError as error:
             return Outcome(resource_type, name, error.code, error.message)
@@ -118,7 +135,17 @@ async def alter(
     return await side_by_side(outcome(each) for each in alterations)
 
 
-def _checked(services: Services, alteration: Alteration) -> tuple[ResourceType, list[ConfigOp]]:
+def _require(
+    context: RequestContext, operation: Operation, kind: ConfigResourceType, name: str
+) -> None:
+    """KafkaError where the client may not; what is no topic's or group's is the cluster's."""
+    if kind in _AUTHORITY:
+        context.require(operation, _AUTHORITY[kind], name)
+    else:
+        context.require(operation, ResourceType.CLUSTER)
+
+
+def _checked(services: Services, alteration: Alteration) -> tuple[ConfigOwner, list[ConfigOp]]:
     ops = [_op(change) for change in alteration.changes]
     kind, name = _kind(alteration.resource_type), alteration.resource_name
     if kind is ConfigResourceType.TOPIC:
@@ -127,15 +154,15 @@ def _checked(services: Services, alteration: Alteration) -> tuple[ResourceType, 
                 ErrorCode.INVALID_REQUEST, "There are no configs of all topics at once."
             )
         check_topic_name(name)
-        return ResourceType.TOPIC, ops
+        return ConfigOwner.TOPIC, ops
     if kind is ConfigResourceType.BROKER:
         if name:
             check_own_id(services, name)
-        return ResourceType.BROKER, ops
+        return ConfigOwner.BROKER, ops
     if kind is ConfigResourceType.GROUP:
         if not name:
             raise KafkaError(ErrorCode.INVALID_REQUEST, "The name of a group must not be empty.")
-        return ResourceType.GROUP, ops
+        return ConfigOwner.GROUP, ops
     if kind is ConfigResourceType.BROKER_LOGGER:
         check_own_id(services, name)
         raise KafkaError(ErrorCode.INVALID_CONFIG, "This broker has no loggers to alter.")

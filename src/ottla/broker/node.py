@@ -31,7 +31,7 @@ from ottla.broker.context import Services
 from ottla.broker.pipeline import Session
 from ottla.broker.produce_shape import NODE_SHAPES_MAX
 from ottla.broker.producer_ids import ProducerIds
-from ottla.broker.settings import NodeSettings, StartError
+from ottla.broker.settings import NodeSettings, StartError, authorizer_of
 from ottla.coordinator.group.coordinator import GroupCoordinator
 from ottla.coordinator.transaction.coordinator import TransactionCoordinator
 from ottla.coordinator.transaction.leaders import LocalLeaders
@@ -226,12 +226,14 @@ class Node:
             groups=groups,
             transactions=transactions,
             marker_leaders=leaders,
+            authorizer=authorizer_of(broker),
             shapes_left=NODE_SHAPES_MAX,
         )
         metadata.subscribe(replicas.follow)
         metadata.subscribe(groups.follow)
         metadata.subscribe(transactions.follow)
         metadata.subscribe(self._configured)
+        metadata.subscribe(self._authorized)
         if broker.log_cleaner_enable and broker.log_cleaner_threads:
             self._clean(replicas)
         self._every(broker.log_retention_check_interval_ms, replicas.clean_up)
@@ -351,6 +353,10 @@ class Node:
         services.layers = self._layers(image)
         services.settings = effective_broker(services.layers)
         services.replicas.reconfigure(services.settings, image)
+
+    def _authorized(self, delta: Delta, image: ClusterImage) -> None:
+        if delta.acls_changed and self.services.authorizer is not None:
+            self.services.authorizer.take(image.acls.values())
 
     def _every(self, interval_ms: int, call: Callable[[], None]) -> None:
         """Call again and again until the node stops."""

@@ -33,6 +33,8 @@ from ottla.protocol.messages.produce import ProduceRequest
 from ottla.protocol.registry import ApiKey
 from ottla.protocol.wire import DecodeError, Part
 from ottla.replica.purgatory import Parked
+from ottla.security.acl import ANONYMOUS
+from ottla.security.authorizer import Requester
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +88,7 @@ class Session:
         "_is_release_due",
         "_paused",
         "_replies",
+        "_requester",
         "_services",
         "_shapes",
         "_stop_node",
@@ -108,6 +111,9 @@ class Session:
         self._stop_node = stop_node
         self._forget = forget
         self._services: Services
+        host = connection.peer.rpartition(":")[0].strip("[]")
+        self._requester = Requester(ANONYMOUS, host)
+        """What authenticates the peer says who it is."""
         self._shapes: ProduceShapes | None = None
         self._replies: list[Reply] = []
         self._task: asyncio.Task[Response] | None = None
@@ -119,7 +125,7 @@ class Session:
 
     def serve(self, services: Services) -> None:
         self._services = services
-        self._shapes = ProduceShapes(services)
+        self._shapes = ProduceShapes(services, self._requester)
         self._paused = False
         self._connection.resume()
 
@@ -175,7 +181,9 @@ class Session:
             return True
         if self._shapes and isinstance(request, ProduceRequest) and len(frame) <= SMALL_BYTES:
             self._shapes.learn(frame, version, request)
-        context = RequestContext(self._services, version, header.client_id, self._connection)
+        context = RequestContext(
+            self._services, version, header.client_id, self._connection, self._requester
+        )
         self._handle(endpoint.handler, context, request, key, header.correlation_id)
         return True
 
@@ -324,7 +332,9 @@ class Session:
             return
         endpoint = endpoint_of(key)
         assert endpoint is not None
-        context = RequestContext(self._services, 0, error.header.client_id, self._connection)
+        context = RequestContext(
+            self._services, 0, error.header.client_id, self._connection, self._requester
+        )
         self._handle(endpoint.handler, context, None, key, error.header.correlation_id)
 
     def _refuse(self, cause: str) -> None:

@@ -33,6 +33,8 @@ from ottla.protocol.wire import Part
 from ottla.records.validation import RecordsRejected
 from ottla.replica.partition import Partition
 from ottla.replica.purgatory import Parked
+from ottla.security.acl import Operation, ResourceType
+from ottla.security.authorizer import Requester
 from ottla.storage.log import AppendInfo
 
 SHAPES_MAX: Final = 512
@@ -115,10 +117,11 @@ class Shape:
 class ProduceShapes:
     """The shapes that one connection sends."""
 
-    __slots__ = ("_heads", "_lengths_at", "_services")
+    __slots__ = ("_heads", "_lengths_at", "_requester", "_services")
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, requester: Requester) -> None:
         self._services = services
+        self._requester = requester
         self._heads: dict[bytes, Shape] = {}
         self._lengths_at: list[int] = []
         """Where the heads end: mostly one place, since a client has one id and few topics."""
@@ -170,6 +173,11 @@ class ProduceShapes:
         try:
             partition = services.replicas.leader_of(shape.topic, shape.index)
         except KafkaError:
+            return None
+        authorizer = services.authorizer
+        if authorizer is not None and not authorizer.allows(
+            self._requester, Operation.WRITE, ResourceType.TOPIC, partition.topic
+        ):
             return None
         acks = shape.acks
         (correlation_id,) = _INT.unpack_from(frame, 4)

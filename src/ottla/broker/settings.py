@@ -9,6 +9,7 @@ from ottla.base.foreign_options import accept_static
 from ottla.base.group_options import check_broker_bounds
 from ottla.base.listeners import Listener, advertised_listeners, client_listeners
 from ottla.base.options import BrokerLayers, BrokerSettings, effective_broker
+from ottla.security.authorizer import Authorizer
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,16 @@ class NodeSettings:
             return self
         layers = replace(self.layers, static={**self.layers.static, "node.id": str(node_id)})
         return replace(self, layers=layers, broker=effective_broker(layers))
+
+
+def authorizer_of(broker: BrokerSettings) -> Authorizer | None:
+    """The authorizer of `authorizer.class.name`, without entries yet; None where that is empty."""
+    if not broker.authorizer_class_name:
+        return None
+    return Authorizer(
+        super_users=[each for user in broker.super_users.split(";") if (each := user.strip())],
+        allow_if_no_acl=broker.allow_everyone_if_no_acl_found,
+    )
 
 
 def node_settings(texts: Mapping[str, str]) -> NodeSettings:

@@ -6,7 +6,7 @@ and group configs have a key of their own, which goes with the last config of it
 in its row.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import NodeId
@@ -15,11 +15,9 @@ from ottla.metadata import config_ops, keys
 from ottla.metadata.cluster import Metadata
 from ottla.metadata.config_ops import ConfigOp, ResourceType
 from ottla.metadata.image import TopicImage, topic_called
-from ottla.metadata.store import NO_REVISION, Compare, Delete, Put, Write
+from ottla.metadata.store import NO_REVISION, Commit, Compare, Delete, Put
 
 Change = Callable[[Mapping[str, str]], dict[str, str]]
-Commit = Callable[[Sequence[Compare], Sequence[Write]], Awaitable[bool]]
-"""Write, if all that is compared stands as it was read; whether it was written."""
 
 
 class ConfigChanges:

@@ -20,12 +20,14 @@ from ottla.base.errors import ErrorCode, KafkaError, check
 from ottla.base.ids import LeaderEpoch, NodeId, PartitionIndex, ProducerId, Uuid, id_text
 from ottla.base.world import Rng
 from ottla.metadata import config_ops, keys
+from ottla.metadata.acl_control import AclControl
 from ottla.metadata.cluster import Metadata, random_id
 from ottla.metadata.config_changes import ConfigChanges
 from ottla.metadata.config_ops import ResourceType
 from ottla.metadata.features import FeatureUpdate, updated
 from ottla.metadata.image import PartitionImage, TopicImage, topic_called
 from ottla.metadata.placement import Assignments, Replicas, place_more, place_new
+from ottla.metadata.replica_control import ReplicaControl
 from ottla.metadata.store import (
     NO_REVISION,
     Compare,
@@ -51,6 +53,8 @@ class Controller:
         self._elected: Compare | None = None
         self._making: dict[str, int] = {}
         self.configs = ConfigChanges(metadata, self._commit)
+        self.acls = AclControl(metadata, self._commit)
+        self.replicas = ReplicaControl(metadata, self._commit)
 
     @property
     def is_active(self) -> bool:

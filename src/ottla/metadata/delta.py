@@ -37,6 +37,7 @@ class Delta:
     broker_configs_changed: tuple[str, ...]
     """Kafka's resource names: '' for all brokers, else a node id."""
     controller_changed: bool
+    acls_changed: bool
 
     def __bool__(self) -> bool:
         return any(getattr(self, name) for name in self.__slots__)
@@ -87,6 +88,7 @@ def _delta(
         brokers_changed=_keys_changed(old.brokers, new.brokers),
         broker_configs_changed=_keys_changed(old.broker_configs, new.broker_configs),
         controller_changed=old.controller_id != new.controller_id,
+        acls_changed=old.acls is not new.acls and old.acls != new.acls,
     )
 
 

@@ -19,6 +19,7 @@ from ottla.base.errors import CorruptionError, ErrorCode, KafkaError
 from ottla.base.ids import LeaderEpoch, NodeId, PartitionIndex, Uuid
 from ottla.metadata import keys
 from ottla.metadata.store import NO_REVISION, Changes, Entry, Event, Revision
+from ottla.security.acl import Acl
 
 NO_NODE: Final = NodeId(-1)
 
@@ -93,9 +94,11 @@ class ClusterImage:
     """By group id. A group that is not there may have configs."""
     features: Mapping[str, int]
     """Levels that were set, by feature."""
+    acls: Mapping[str, Acl]
+    """Access control entries, by their keys in the store."""
 
 
-EMPTY: Final = ClusterImage(NO_REVISION, "", NO_NODE, {}, {}, {}, {}, {}, {})
+EMPTY: Final = ClusterImage(NO_REVISION, "", NO_NODE, {}, {}, {}, {}, {}, {}, {})
 
 
 def topic_called(image: ClusterImage, name: str) -> TopicImage:
@@ -122,6 +125,8 @@ class Edit:
         self._broker_configs = dict(image.broker_configs)
         self._group_configs = image.group_configs
         self._features = image.features
+        self._acls = image.acls
+        self._acls_changed: dict[str, Acl | None] = {}
         self.touched_topics: dict[Uuid, None] = {}
         self.touched_partitions: dict[Uuid, dict[PartitionIndex, PartitionImage]] = {}
 
@@ -156,6 +161,7 @@ class Edit:
             self._broker_configs,
             self._group_configs,
             self._features,
+            self._acls_now(),
         )
 
     def _take_event(self, event: Event, revision: Revision) -> None:
@@ -201,6 +207,15 @@ class Edit:
     def _take_features(self, key: str, value: bytes | None, revision: Revision) -> None:
         content = {} if value is None else keys.content_of(value)
         self._features = {name: int(level) for name, level in content.items()}
+
+    def _take_acl(self, key: str, value: bytes | None, revision: Revision) -> None:
+        self._acls_changed[key] = None if value is None else keys.acl_of(value)
+
+    def _acls_now(self) -> Mapping[str, Acl]:
+        if not self._acls_changed:
+            return self._acls
+        acls = {**self._acls, **self._acls_changed}
+        return {key: acl for key, acl in acls.items() if acl is not None}
 
     def _take_topic(self, key: str, value: bytes | None, revision: Revision) -> None:
         name = keys.topic_of(key)
@@ -313,6 +328,7 @@ _TAKERS: Final[tuple[tuple[str, Callable[[Edit, str, bytes | None, Revision], No
     (keys.BROKER_CONFIGS, Edit._take_broker_configs),
     (keys.GROUP_CONFIGS, Edit._take_group_configs),
     (keys.FEATURES, Edit._take_features),
+    (keys.ACLS, Edit._take_acl),
     (keys.CONTROLLER, Edit._take_controller),
     (keys.CLUSTER, Edit._take_cluster),
 )

@@ -8,6 +8,8 @@
                                 "partition_epoch", "adding", "removing"}
     configs/brokers/NODE       {name: value}                            `default`: all brokers
     configs/groups/GROUP-ID    {name: value}                            the id as in a URL
+    acls/DIGEST                {"type", "pattern", "name", "principal", "host",
+                                "operation", "permission"}              the digest is of the value
     features                   {name: level}                            those that were set
     producer-ids               {"next"}
     adopted                    {}                                       made once: logs that were
@@ -20,10 +22,12 @@ known is left alone: a later version may have written it.
 
 import json
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
 from ottla.base.ids import NodeId, PartitionIndex, Uuid
+from ottla.security.acl import Acl, Operation, PatternType, Permission, ResourceType
 
 CLUSTER: Final = "cluster"
 CONTROLLER: Final = "controller"
@@ -35,6 +39,7 @@ TOPICS: Final = "topics/"
 PARTITIONS: Final = "partitions/"
 BROKER_CONFIGS: Final = "configs/brokers/"
 GROUP_CONFIGS: Final = "configs/groups/"
+ACLS: Final = "acls/"
 _ALL_BROKERS: Final = "default"
 
 
@@ -63,6 +68,10 @@ def group_configs_key(group_id: str) -> str:
     return GROUP_CONFIGS + quote(group_id, safe="")
 
 
+def acl_key(value: bytes) -> str:
+    return ACLS + blake2b(value, digest_size=16).hexdigest()
+
+
 def broker_of(key: str) -> NodeId:
     return NodeId(int(key.removeprefix(BROKERS)))
 
@@ -83,6 +92,34 @@ def broker_configs_of(key: str) -> str:
 
 def group_configs_of(key: str) -> str:
     return unquote(key.removeprefix(GROUP_CONFIGS))
+
+
+def acl_value(acl: Acl) -> bytes:
+    return value_of(
+        {
+            "type": acl.resource_type.name,
+            "pattern": acl.pattern_type.name,
+            "name": acl.name,
+            "principal": acl.principal,
+            "host": acl.host,
+            "operation": acl.operation.name,
+            "permission": acl.permission.name,
+        }
+    )
+
+
+def acl_of(value: bytes) -> Acl:
+    """KeyError or ValueError where it is no entry."""
+    content = content_of(value)
+    return Acl(
+        ResourceType[content["type"]],
+        PatternType[content["pattern"]],
+        content["name"],
+        content["principal"],
+        content["host"],
+        Operation[content["operation"]],
+        Permission[content["permission"]],
+    )
 
 
 def value_of(content: Mapping[str, Any]) -> bytes:

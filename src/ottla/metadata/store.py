@@ -27,7 +27,7 @@ Comparing revisions alone is enough (etcd could also compare values, versions, l
 decides has read, and the revision says whether that is still so.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, NewType, Protocol
 
 Revision = NewType("Revision", int)
@@ -89,6 +89,11 @@ class DeletePrefix(NamedTuple):
 
 
 Write = Put | Delete | DeletePrefix
+
+
+Commit = Callable[[Sequence[Compare], Sequence[Write]], Awaitable[bool]]
+"""A controller's: write, if all that is compared stands as it was read, and it still is the
+controller; whether it was written. Where it was not, the image knows why: plan again."""
 
 
 class TxnResult(NamedTuple):

@@ -3,13 +3,15 @@
 import pytest
 
 from ottla.base.errors import ErrorCode
-from ottla.broker.operations import GROUP_OPERATIONS
 from ottla.protocol.messages.delete_groups import DeleteGroupsRequest
 from ottla.protocol.messages.describe_groups import DescribeGroupsRequest
 from ottla.protocol.messages.find_coordinator import FindCoordinatorRequest
 from ottla.protocol.messages.list_groups import ListGroupsRequest
 from tests.broker.apis.test_join_group import FEW, join, sync
 from tests.broker.apis.test_offset_commit import commit
+
+GROUP_OPERATIONS = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11
+"""Read, Delete, Describe, Describe Configs, Alter Configs."""
 
 
 async def two_groups(node):

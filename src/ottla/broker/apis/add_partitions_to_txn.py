@@ -1,9 +1,11 @@
 """AddPartitionsToTxn (key 24): a transaction is about to write to these partitions.
 
 Behaviour. Up to version 3 one transaction, of a client of the first protocol. A partition that does
-not exist is UNKNOWN_TOPIC_OR_PARTITION, and then nothing is added: the others are
-OPERATION_NOT_ATTEMPTED. From 4 on many, each answered on its own, of brokers that ask for a
-Produce: to add, or only to verify.
+not exist is UNKNOWN_TOPIC_OR_PARTITION, one that the client may not write to, an internal topic's
+too, TOPIC_AUTHORIZATION_FAILED, and then nothing is added: the others are OPERATION_NOT_ATTEMPTED.
+From 4 on many, each answered on its own, of brokers that ask for a Produce: to add, or only to
+verify.
+Authorised by: Write on the transactional id and on each topic; from 4 on Cluster Action.
 Versions. 2 knows PRODUCER_FENCED, 3 is flexible, 4 is the batched form, 5 knows
 TRANSACTION_ABORTABLE.
 """
@@ -15,6 +17,7 @@ from ottla.broker.context import RequestContext
 from ottla.broker.rows import side_by_side
 from ottla.broker.transaction_errors import transaction_error
 from ottla.coordinator.transaction.state import Place, Producer
+from ottla.metadata.topic_names import INTERNAL_TOPICS
 from ottla.protocol.messages.add_partitions_to_txn import (
     AddPartitionsToTxnPartitionResult,
     AddPartitionsToTxnRequest,
@@ -24,6 +27,7 @@ from ottla.protocol.messages.add_partitions_to_txn import (
     AddPartitionsToTxnTopicResult,
     AddPartitionsToTxnTransaction,
 )
+from ottla.security.acl import Operation, ResourceType
 
 FENCED_SINCE = 2
 MANY_VERSION = 4
@@ -34,6 +38,8 @@ async def add_partitions_to_txn(
     context: RequestContext, request: AddPartitionsToTxnRequest
 ) -> AddPartitionsToTxnResponse:
     if context.api_version >= MANY_VERSION:
+        if not context.may(Operation.CLUSTER_ACTION, ResourceType.CLUSTER):
+            return AddPartitionsToTxnResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
         rows = await side_by_side(_one(context, each) for each in request.transactions)
         return AddPartitionsToTxnResponse(results_by_transaction=rows)
     topics = request.v3_and_below_topics
@@ -77,13 +83,20 @@ async def _add(
     image, transactions = context.services.cluster.image, context.services.transactions
     if not transactional_id:
         return dict.fromkeys(places, ErrorCode.INVALID_REQUEST)
-    unknown = {}
+    is_client = context.api_version < MANY_VERSION
+    if is_client and not context.may(
+        Operation.WRITE, ResourceType.TRANSACTIONAL_ID, transactional_id
+    ):
+        return dict.fromkeys(places, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+    refused = {}
     for name, index in places:
         topic = image.topics.get(name)
-        if topic is None or not 0 <= index < len(topic.partitions):
-            unknown[name, index] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-    if unknown:
-        return {each: unknown.get(each, ErrorCode.OPERATION_NOT_ATTEMPTED) for each in places}
+        if is_client and not _may_write(context, name):
+            refused[name, index] = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+        elif topic is None or not 0 <= index < len(topic.partitions):
+            refused[name, index] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    if refused:
+        return {each: refused.get(each, ErrorCode.OPERATION_NOT_ATTEMPTED) for each in places}
     if verify_only:
         codes = await transactions.verify(transactional_id, producer, places)
     else:
@@ -97,6 +110,11 @@ def _told(code: ErrorCode, version: int) -> ErrorCode:
     code = transaction_error(code, version, FENCED_SINCE)
     is_unheard_of = code is ErrorCode.TRANSACTION_ABORTABLE and version < ABORTABLE_SINCE
     return ErrorCode.INVALID_TXN_STATE if is_unheard_of else code
+
+
+def _may_write(context: RequestContext, topic: str) -> bool:
+    """Nobody may write to what is the coordinators' own."""
+    return topic not in INTERNAL_TOPICS and context.may(Operation.WRITE, ResourceType.TOPIC, topic)
 
 
 def _places(topics: Iterable[AddPartitionsToTxnTopic]) -> list[Place]:

@@ -3,6 +3,7 @@
 Behaviour. Whatever was set of the resource and is not named again is unset. Each resource is
 altered, or refused and left as it was, on its own; see configs for who may be altered.
 `validate_only` checks everything and changes nothing.
+Authorised by: Alter Configs on the topic or group, or on the cluster.
 Versions. 2 is flexible. Nothing else changed.
 """
 
@@ -27,9 +28,7 @@ async def alter_configs(
         )
         for each in request.resources
     ]
-    outcomes = await alter(
-        context.services, alterations, replace=True, validate_only=request.validate_only
-    )
+    outcomes = await alter(context, alterations, replace=True, validate_only=request.validate_only)
     return AlterConfigsResponse(
         responses=[
             AlterConfigsResourceResponse(

@@ -20,6 +20,7 @@ from ottla.protocol.messages.alter_replica_log_dirs import (
     AlterReplicaLogDirsResponse,
     AlterReplicaLogDirTopicResult,
 )
+from ottla.security.acl import Operation, ResourceType
 
 
 def alter_replica_log_dirs(
@@ -31,9 +32,12 @@ def alter_replica_log_dirs(
         for topic in each.topics
         for index in topic.partitions
     }
+    is_allowed = context.may(Operation.ALTER, ResourceType.CLUSTER)
     by_topic: dict[str, list[AlterReplicaLogDirPartitionResult]] = {}
     for (topic, index), path in wanted.items():
-        code = _move(context.services, topic, index, path)
+        code = ErrorCode.CLUSTER_AUTHORIZATION_FAILED
+        if is_allowed:
+            code = _move(context.services, topic, index, path)
         row = AlterReplicaLogDirPartitionResult(partition_index=index, error_code=code)
         by_topic.setdefault(topic, []).append(row)
     return AlterReplicaLogDirsResponse(

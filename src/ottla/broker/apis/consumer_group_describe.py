@@ -1,13 +1,14 @@
 """ConsumerGroupDescribe (key 69): state, members and assignments of consumer groups (KIP-848).
 
 Behaviour. Each group is answered for itself; a classic group, too, is GROUP_ID_NOT_FOUND here.
+Authorised by: Describe on each group, and on the topics that its members read.
 Versions. 1 tells members of the two protocols apart (KIP-1099).
 """
 
-from ottla.base.errors import KafkaError
+from ottla.base.errors import ErrorCode, KafkaError
 from ottla.broker.context import RequestContext
 from ottla.broker.group_errors import coordinator_error
-from ottla.broker.operations import GROUP_OPERATIONS
+from ottla.broker.operations import authorized_operations
 from ottla.broker.rows import side_by_side
 from ottla.coordinator.group.consumer_admin import described
 from ottla.coordinator.group.machine import GroupMachine
@@ -17,6 +18,7 @@ from ottla.protocol.messages.consumer_group_describe import (
     ConsumerGroupDescribeResponse,
     DescribedGroup,
 )
+from ottla.security.acl import Operation, ResourceType
 
 
 async def consumer_group_describe(
@@ -28,7 +30,9 @@ async def consumer_group_describe(
     if request.include_authorized_operations:
         for group in groups:
             if not group.error_code:
-                group.authorized_operations = GROUP_OPERATIONS
+                group.authorized_operations = authorized_operations(
+                    context, ResourceType.GROUP, group.group_id
+                )
     return ConsumerGroupDescribeResponse(groups=groups)
 
 
@@ -40,6 +44,7 @@ async def _describe(context: RequestContext, group_id: str) -> DescribedGroup:
         return Outcome(response=described(machine.groups, group_id, image, assignor))
 
     try:
+        context.require(Operation.DESCRIBE, ResourceType.GROUP, group_id)
         group: DescribedGroup = await services.groups.ask(group_id, describe)
     except KafkaError as error:
         return DescribedGroup(
@@ -47,4 +52,21 @@ async def _describe(context: RequestContext, group_id: str) -> DescribedGroup:
             error_code=coordinator_error(error.code),
             error_message=error.message,
         )
+    if not all(
+        context.may(Operation.DESCRIBE, ResourceType.TOPIC, name) for name in _topics_of(group)
+    ):
+        return DescribedGroup(
+            group_id=group_id,
+            error_code=ErrorCode.TOPIC_AUTHORIZATION_FAILED,
+            error_message="The group reads topics that the client is not authorized to describe.",
+        )
     return group
+
+
+def _topics_of(group: DescribedGroup) -> dict[str, None]:
+    return {
+        each.topic_name: None
+        for member in group.members
+        for assignment in (member.assignment, member.target_assignment)
+        for each in assignment.topic_partitions
+    }

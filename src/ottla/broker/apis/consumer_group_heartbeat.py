@@ -4,6 +4,7 @@ Behaviour. The coordinator assigns, by its assignors; the answer names the membe
 it may read if that is news. A classic group of consumers becomes a consumer group with the first
 member that joins in this way. Without `consumer` in `group.coordinator.rebalance.protocols`, or
 with the cluster at group.version 0, UNSUPPORTED_VERSION.
+Authorised by: Read on the group, and Describe on each topic that is named.
 Versions. 1 subscribes by regular expressions too, and its members make their own ids (KIP-1082).
 """
 
@@ -20,6 +21,7 @@ from ottla.protocol.messages.consumer_group_heartbeat import (
     ConsumerGroupHeartbeatRequest,
     ConsumerGroupHeartbeatResponse,
 )
+from ottla.security.acl import Operation, ResourceType
 
 CONSUMER = "consumer"
 
@@ -35,6 +37,11 @@ def consumer_group_heartbeat(
         )
     if not request.group_id:
         return refused_heartbeat(ErrorCode.INVALID_REQUEST, "GroupId can't be empty.")
+    if not context.may(Operation.READ, ResourceType.GROUP, request.group_id):
+        return refused_heartbeat(ErrorCode.GROUP_AUTHORIZATION_FAILED)
+    topics = request.subscribed_topic_names or ()
+    if not all(context.may(Operation.DESCRIBE, ResourceType.TOPIC, name) for name in topics):
+        return refused_heartbeat(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
     sender = Sender(context.client_id or "", "/" + context.connection.peer.rpartition(":")[0])
     pending = Pending(_refuse, version)
     services.groups.perform(

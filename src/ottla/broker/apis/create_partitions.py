@@ -4,6 +4,7 @@ Behaviour. `count` is the new total: one that is not larger is INVALID_PARTITION
 holds the replicas of the new partitions in order, as many in each as the topic has; without it
 they are placed. A topic that is named twice is INVALID_REQUEST and answered once. More new
 partitions in all than one request may ask for: POLICY_VIOLATION for every topic.
+Authorised by: Alter on each topic.
 Versions. 2 is flexible, 3 may be throttled.
 """
 
@@ -22,6 +23,7 @@ from ottla.protocol.messages.create_partitions import (
     CreatePartitionsTopic,
     CreatePartitionsTopicResult,
 )
+from ottla.security.acl import Operation, ResourceType
 
 
 async def create_partitions(
@@ -39,7 +41,7 @@ async def create_partitions(
     duplicate = KafkaError(ErrorCode.INVALID_REQUEST, "The topic is named more than once.")
     rows = (
         _answer(
-            services.controller,
+            context,
             topic,
             duplicate if counts[name] > 1 else fault,
             validate_only=request.validate_only,
@@ -50,7 +52,7 @@ async def create_partitions(
 
 
 async def _answer(
-    controller: Controller,
+    context: RequestContext,
     topic: CreatePartitionsTopic,
     fault: KafkaError | None,
     *,
@@ -58,7 +60,8 @@ async def _answer(
 ) -> CreatePartitionsTopicResult:
     if fault is None:
         try:
-            await _grow(controller, topic, validate_only=validate_only)
+            context.require(Operation.ALTER, ResourceType.TOPIC, topic.name)
+            await _grow(context.services.controller, topic, validate_only=validate_only)
             return CreatePartitionsTopicResult(name=topic.name)
         except KafkaError as error:
             fault = error

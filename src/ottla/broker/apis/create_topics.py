@@ -5,6 +5,7 @@ Behaviour. Each topic is answered on its own, and is there on this node when the
 A name that comes twice is INVALID_REQUEST and answered once. More partitions in all than one
 request may ask for: POLICY_VIOLATION for every topic, and none is made. `validate_only` answers
 as if it had been done.
+Authorised by: Create on the cluster or the topic; Describe Configs to be told what was made.
 Versions. 4 allows -1 for the broker's defaults (taken from any version, as in Kafka); 5 is
 flexible and answers what was made, with the configs as they take effect; 7 answers the topic id.
 """
@@ -16,7 +17,7 @@ from typing import Final
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.limits import PARTITIONS_PER_REQUEST
 from ottla.base.options import BrokerSettings, describe_topic
-from ottla.broker.context import RequestContext, Services
+from ottla.broker.context import RequestContext
 from ottla.broker.rows import side_by_side
 from ottla.metadata.image import TopicImage
 from ottla.protocol.messages.create_topics import (
@@ -26,6 +27,7 @@ from ottla.protocol.messages.create_topics import (
     CreateTopicsRequest,
     CreateTopicsResponse,
 )
+from ottla.security.acl import Operation, ResourceType
 
 CLUSTER_METADATA: Final = "__cluster_metadata"
 """Kafka's log of metadata. No client may make a topic of that name there, nor here."""
@@ -46,7 +48,7 @@ async def create_topics(
     duplicate = KafkaError(ErrorCode.INVALID_REQUEST, "The topic is named more than once.")
     rows = (
         _answer(
-            services,
+            context,
             topic,
             duplicate if counts[name] > 1 else fault,
             validate_only=request.validate_only,
@@ -57,11 +59,11 @@ async def create_topics(
 
 
 async def _answer(
-    services: Services, topic: CreatableTopic, fault: KafkaError | None, *, validate_only: bool
+    context: RequestContext, topic: CreatableTopic, fault: KafkaError | None, *, validate_only: bool
 ) -> CreatableTopicResult:
     if fault is None:
         try:
-            return _row(services, await _create(services, topic, validate_only=validate_only))
+            return _row(context, await _create(context, topic, validate_only=validate_only))
         except KafkaError as error:
             fault = error
     return CreatableTopicResult(name=topic.name, error_code=fault.code, error_message=fault.message)
@@ -78,9 +80,14 @@ def _or_default(asked: int, default: int) -> int:
     return default if asked == -1 else asked
 
 
-async def _create(services: Services, topic: CreatableTopic, *, validate_only: bool) -> TopicImage:
+async def _create(
+    context: RequestContext, topic: CreatableTopic, *, validate_only: bool
+) -> TopicImage:
     if topic.name == CLUSTER_METADATA:
         raise KafkaError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
+    if not context.may(Operation.CREATE, ResourceType.CLUSTER, quiet=True):
+        context.require(Operation.CREATE, ResourceType.TOPIC, topic.name)
+    services = context.services
     settings = services.settings
     assignments = _assignments(topic)
     partitions, replication_factor = topic.num_partitions, topic.replication_factor
@@ -118,7 +125,13 @@ def _configs(topic: CreatableTopic) -> dict[str, str]:
     return configs
 
 
-def _row(services: Services, topic: TopicImage) -> CreatableTopicResult:
+def _row(context: RequestContext, topic: TopicImage) -> CreatableTopicResult:
+    if not context.may(Operation.DESCRIBE_CONFIGS, ResourceType.TOPIC, topic.name, quiet=True):
+        return CreatableTopicResult(
+            name=topic.name,
+            topic_id=topic.id,
+            topic_config_error_code=ErrorCode.TOPIC_AUTHORIZATION_FAILED,
+        )
     return CreatableTopicResult(
         name=topic.name,
         topic_id=topic.id,
@@ -132,6 +145,6 @@ def _row(services: Services, topic: TopicImage) -> CreatableTopicResult:
                 config_source=entry.source,
                 is_sensitive=entry.is_sensitive,
             )
-            for entry in describe_topic(topic.configs, services.layers)
+            for entry in describe_topic(topic.configs, context.services.layers)
         ],
     )

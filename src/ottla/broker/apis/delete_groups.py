@@ -1,6 +1,7 @@
 """DeleteGroups (key 42): forget groups and the offsets that they committed.
 
 Behaviour. Each is answered for itself: GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP while it has members.
+Authorised by: Delete on each group.
 Versions. 2 is flexible, 3 has messages.
 """
 
@@ -15,6 +16,7 @@ from ottla.protocol.messages.delete_groups import (
     DeleteGroupsRequest,
     DeleteGroupsResponse,
 )
+from ottla.security.acl import Operation, ResourceType
 
 
 async def delete_groups(
@@ -32,6 +34,7 @@ async def _delete(context: RequestContext, group_id: str) -> DeletableGroupResul
         return Outcome(machine.admin.delete(group_id), row, is_divisible=True)
 
     try:
+        context.require(Operation.DELETE, ResourceType.GROUP, group_id)
         await context.services.groups.ask(group_id, delete)
     except KafkaError as error:
         row.error_code = coordinator_error(error.code)

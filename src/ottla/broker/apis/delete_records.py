@@ -6,6 +6,7 @@ changes nothing. A topic whose `cleanup.policy` has no `delete` refuses with POL
 an internal one with INVALID_TOPIC_EXCEPTION. The new start is on the disk when the answer
 leaves: a crash does not bring records back. Segments wholly below it go at the next turn of
 retention.
+Authorised by: Delete on each topic.
 Versions. 2 is flexible. Nothing else changed.
 """
 
@@ -23,6 +24,7 @@ from ottla.protocol.messages.delete_records import (
     DeleteRecordsTopicResult,
 )
 from ottla.replica.partition import Partition
+from ottla.security.acl import Operation, ResourceType
 
 HIGH_WATERMARK: Final = -1
 NO_LOW_WATERMARK: Final = -1
@@ -39,7 +41,7 @@ async def delete_records(
         DeleteRecordsTopicResult(
             name=topic.name,
             partitions=[
-                _answer(services, topic.name, each.partition_index, each.offset, moved)
+                _answer(context, topic.name, each.partition_index, each.offset, moved)
                 for each in topic.partitions
             ],
         )
@@ -51,13 +53,14 @@ async def delete_records(
 
 
 def _answer(
-    services: Services, topic: str, index: int, offset: int, moved: Moved
+    context: RequestContext, topic: str, index: int, offset: int, moved: Moved
 ) -> DeleteRecordsPartitionResult:
     row = DeleteRecordsPartitionResult(partition_index=index, low_watermark=NO_LOW_WATERMARK)
     try:
+        context.require(Operation.DELETE, ResourceType.TOPIC, topic)
         if topic in INTERNAL_TOPICS:
             raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION)
-        partition = services.replicas.leader_of(topic, index)
+        partition = context.services.replicas.leader_of(topic, index)
         row.low_watermark = _advance(partition, offset)
         # Also where it stood there already: an earlier request may not have made it durable.
         if row.low_watermark > 0:

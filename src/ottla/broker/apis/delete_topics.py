@@ -4,6 +4,7 @@ Behaviour. Each topic is answered on its own, and is gone from this node's metad
 answer leaves; its files are renamed first and removed later. A topic that is asked for twice, by
 name, by id or by one of each, is INVALID_REQUEST and stays. With `delete.topic.enable=false`
 every topic is refused: TOPIC_DELETION_DISABLED, before version 3 INVALID_REQUEST.
+Authorised by: Delete on the cluster or the topic.
 Versions. 4 is flexible, 5 answers error messages, 6 replaces the list of names by a list of
 (name, id) of which one is given.
 """
@@ -22,6 +23,7 @@ from ottla.protocol.messages.delete_topics import (
     DeleteTopicsRequest,
     DeleteTopicsResponse,
 )
+from ottla.security.acl import Operation, ResourceType
 
 
 class Asked(NamedTuple):
@@ -38,22 +40,34 @@ async def delete_topics(
     asked = [Asked(name, ZERO_UUID) for name in request.topic_names]
     asked += [Asked(topic.name, topic.topic_id) for topic in request.topics]
     if services.settings.delete_topic_enable:
-        found = _found(services.cluster.image, asked)
+        found = _found(context, asked)
     else:
         found = dict.fromkeys(asked, _disabled(context.api_version))
     rows = (_answer(services.controller, each, topic) for each, topic in found.items())
     return DeleteTopicsResponse(responses=await side_by_side(rows))
 
 
-def _found(image: ClusterImage, asked: list[Asked]) -> dict[Asked, TopicImage | KafkaError]:
+def _found(context: RequestContext, asked: list[Asked]) -> dict[Asked, TopicImage | KafkaError]:
     """The topics that are to be deleted, and why the others are not."""
+    image = context.services.cluster.image
     found = {each: _find(image, each) for each in asked}
+    if not context.may(Operation.DELETE, ResourceType.CLUSTER, quiet=True):
+        for each, topic in found.items():
+            name = topic.name if isinstance(topic, TopicImage) else each.name
+            if name and not _may_delete(context, name, is_there=isinstance(topic, TopicImage)):
+                found[each] = KafkaError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
     counts = Counter(asked)
     id_counts = Counter(topic.id for topic in found.values() if isinstance(topic, TopicImage))
     for each, topic in found.items():
         if counts[each] > 1 or (isinstance(topic, TopicImage) and id_counts[topic.id] > 1):
             found[each] = _refused("The topic is named more than once.")
     return found
+
+
+def _may_delete(context: RequestContext, name: str, *, is_there: bool) -> bool:
+    """Who may not describe a topic is not told that it is not there."""
+    needed = Operation.DELETE if is_there else Operation.DESCRIBE
+    return context.may(needed, ResourceType.TOPIC, name)
 
 
 def _find(image: ClusterImage, asked: Asked) -> TopicImage | KafkaError:

@@ -11,7 +11,7 @@ from typing import Final
 from ottla.base.errors import ErrorCode
 from ottla.broker.apis.metadata import broker_rows
 from ottla.broker.context import RequestContext
-from ottla.broker.operations import CLUSTER_OPERATIONS, NOT_ASKED
+from ottla.broker.operations import NOT_ASKED, cluster_operations
 from ottla.protocol.messages.describe_cluster import (
     DescribeClusterBroker,
     DescribeClusterRequest,
@@ -36,7 +36,9 @@ def describe_cluster(
             DescribeClusterBroker(broker_id=node, host=host, port=port, rack=rack)
             for node, host, port, rack in broker_rows(context, image)
         ],
-        cluster_authorized_operations=CLUSTER_OPERATIONS if wants_operations else NOT_ASKED,
+        cluster_authorized_operations=cluster_operations(context)
+        if wants_operations
+        else NOT_ASKED,
     )
 
 

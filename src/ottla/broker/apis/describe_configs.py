@@ -4,6 +4,7 @@ Behaviour. Each resource is answered on its own, with all of its configs, or tho
 `configuration_keys` that it has. See configs for what each kind of resource has. Values of
 secrets are null. What is asked for twice in the same words is answered once, so that a short
 request cannot ask for an endless answer; between resources others get their turn.
+Authorised by: Describe Configs on the topic or group, or on the cluster.
 Versions. 1 has synonyms and sources, 3 types and documentation, both on demand; 4 is flexible.
 """
 
@@ -12,7 +13,7 @@ import asyncio
 from ottla.base.errors import KafkaError
 from ottla.base.options import ConfigEntry
 from ottla.broker.configs import describe
-from ottla.broker.context import RequestContext, Services
+from ottla.broker.context import RequestContext
 from ottla.protocol.messages.describe_configs import (
     DescribeConfigsRequest,
     DescribeConfigsResource,
@@ -32,19 +33,19 @@ async def describe_configs(
     }
     results = []
     for resource in unique.values():
-        results.append(_result(context.services, request, resource))
+        results.append(_result(context, request, resource))
         await asyncio.sleep(0)
     return DescribeConfigsResponse(results=results)
 
 
 def _result(
-    services: Services, request: DescribeConfigsRequest, resource: DescribeConfigsResource
+    context: RequestContext, request: DescribeConfigsRequest, resource: DescribeConfigsResource
 ) -> DescribeConfigsResult:
     result = DescribeConfigsResult(
         resource_type=resource.resource_type, resource_name=resource.resource_name, configs=[]
     )
     try:
-        entries = describe(services, resource.resource_type, resource.resource_name)
+        entries = describe(context, resource.resource_type, resource.resource_name)
     except KafkaError as error:
         result.error_code, result.error_message = error.code, error.message
         return result

@@ -2,6 +2,7 @@
 
 Behaviour. A group that is not there is Dead, and no error, up to version 5. What members said and
 what they were assigned is told of a stable group.
+Authorised by: Describe on each group.
 Versions. 3 asks for authorized operations, 4 has instance ids, 5 is flexible, 6 says
 GROUP_ID_NOT_FOUND.
 """
@@ -9,7 +10,7 @@ GROUP_ID_NOT_FOUND.
 from ottla.base.errors import KafkaError
 from ottla.broker.context import RequestContext
 from ottla.broker.group_errors import coordinator_error
-from ottla.broker.operations import GROUP_OPERATIONS
+from ottla.broker.operations import authorized_operations
 from ottla.broker.rows import side_by_side
 from ottla.coordinator.group.machine import GroupMachine
 from ottla.coordinator.shard import Outcome
@@ -18,6 +19,7 @@ from ottla.protocol.messages.describe_groups import (
     DescribeGroupsRequest,
     DescribeGroupsResponse,
 )
+from ottla.security.acl import Operation, ResourceType
 
 
 async def describe_groups(
@@ -29,7 +31,9 @@ async def describe_groups(
     if request.include_authorized_operations:
         for group in groups:
             if not group.error_code:
-                group.authorized_operations = GROUP_OPERATIONS
+                group.authorized_operations = authorized_operations(
+                    context, ResourceType.GROUP, group.group_id
+                )
     return DescribeGroupsResponse(groups=groups)
 
 
@@ -40,6 +44,7 @@ async def _describe(context: RequestContext, group_id: str) -> DescribedGroup:
         return Outcome(response=machine.admin.describe(group_id, version))
 
     try:
+        context.require(Operation.DESCRIBE, ResourceType.GROUP, group_id)
         group: DescribedGroup = await context.services.groups.ask(group_id, describe)
     except KafkaError as error:
         return DescribedGroup(group_id=group_id, error_code=coordinator_error(error.code))

@@ -4,6 +4,7 @@ Behaviour. Every directory of `log.dirs` is answered, one that failed with KAFKA
 `topics` None lists all partitions; else the ones named, where they are here. A partition that is
 on its way to another directory is listed there as well, with `is_future_key` and how many offsets
 its copy is behind; the lag of any other is 0.
+Authorised by: Describe on the cluster.
 Versions. 2 is flexible; 3 has an error of its own; 4 has the size of the volume; 5 says whether
 a directory is cordoned, which none is.
 """
@@ -23,11 +24,19 @@ from ottla.protocol.messages.describe_log_dirs import (
 )
 from ottla.replica.directory import Directory
 from ottla.replica.mover import Mover
+from ottla.security.acl import Operation, ResourceType
+
+ERROR_VERSION = 3
 
 
 def describe_log_dirs(
     context: RequestContext, request: DescribeLogDirsRequest
 ) -> DescribeLogDirsResponse:
+    if not context.may(Operation.DESCRIBE, ResourceType.CLUSTER):
+        response = DescribeLogDirsResponse(results=[])
+        if context.api_version >= ERROR_VERSION:
+            response.error_code = ErrorCode.CLUSTER_AUTHORIZATION_FAILED
+        return response
     services = context.services
     asked = None
     if request.topics is not None:

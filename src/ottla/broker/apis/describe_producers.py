@@ -4,10 +4,11 @@ Behaviour. For tools that look for hanging transactions: idempotent producers ar
 with -1 for the start of a transaction they have not. Partitions are answered by their leader,
 and once however often they are named.
 Versions. 0 alone.
+Authorised by: Read on each topic.
 """
 
 from ottla.base.errors import KafkaError
-from ottla.broker.context import RequestContext, Services
+from ottla.broker.context import RequestContext
 from ottla.metadata.topic_names import check_topic_name
 from ottla.protocol.messages.describe_producers import (
     DescribeProducersRequest,
@@ -16,30 +17,31 @@ from ottla.protocol.messages.describe_producers import (
     ProducerState,
     TopicResponse,
 )
+from ottla.security.acl import Operation, ResourceType
 
 
 def describe_producers(
     context: RequestContext, request: DescribeProducersRequest
 ) -> DescribeProducersResponse:
-    services = context.services
     asked: dict[str, dict[int, None]] = {}
     for topic in request.topics:
         asked.setdefault(topic.name, {}).update(dict.fromkeys(topic.partition_indexes))
     return DescribeProducersResponse(
         topics=[
             TopicResponse(
-                name=name, partitions=[_answer(services, name, index) for index in indexes]
+                name=name, partitions=[_answer(context, name, index) for index in indexes]
             )
             for name, indexes in asked.items()
         ]
     )
 
 
-def _answer(services: Services, topic: str, index: int) -> PartitionResponse:
+def _answer(context: RequestContext, topic: str, index: int) -> PartitionResponse:
     row = PartitionResponse(partition_index=index, active_producers=[])
     try:
         check_topic_name(topic)
-        producers = services.replicas.leader_of(topic, index).log.producers()
+        context.require(Operation.READ, ResourceType.TOPIC, topic)
+        producers = context.services.replicas.leader_of(topic, index).log.producers()
     except KafkaError as error:
         row.error_code, row.error_message = error.code, error.message
         return row

@@ -3,6 +3,7 @@
 Behaviour. Each id is answered on its own: TRANSACTIONAL_ID_NOT_FOUND, INVALID_REQUEST for an empty
 one. While markers are being written, the partitions that wait for theirs are listed.
 Versions. 0 alone.
+Authorised by: Describe on the transactional id; topics without Describe are left out.
 """
 
 from ottla.base.errors import ErrorCode, KafkaError
@@ -18,6 +19,7 @@ from ottla.protocol.messages.describe_transactions import (
     TopicData,
     TransactionState,
 )
+from ottla.security.acl import Operation, ResourceType
 
 
 async def describe_transactions(
@@ -35,6 +37,8 @@ async def _row(context: RequestContext, transactional_id: str) -> TransactionSta
             raise KafkaError(ErrorCode.TRANSACTIONAL_ID_NOT_FOUND)
         topics: dict[str, list[int]] = {}
         for topic, index in found.unmarked if found.state in PREPARED else found.partitions:
+            if not context.may(Operation.DESCRIBE, ResourceType.TOPIC, topic):
+                continue
             topics.setdefault(topic, []).append(index)
         row = TransactionState(
             transactional_id=transactional_id,
@@ -50,6 +54,7 @@ async def _row(context: RequestContext, transactional_id: str) -> TransactionSta
     try:
         if not transactional_id:
             raise KafkaError(ErrorCode.INVALID_REQUEST)
+        context.require(Operation.DESCRIBE, ResourceType.TRANSACTIONAL_ID, transactional_id)
         row: TransactionState = await context.services.transactions.ask(transactional_id, describe)
     except KafkaError as error:
         code = coordinator_error(error.code)

@@ -9,6 +9,7 @@ stalls the reactor; one that an earlier life wrote and nobody has read since is 
 answered with CORRUPT_MESSAGE where it is not what was written. For read_committed a range ends at
 the last stable offset, and the aborted transactions that a reader meets in it are listed. Sessions
 (KIP-227) answer only partitions that changed.
+Authorised by: Read on each topic.
 Versions. 4 is the floor, 7 sessions, 9 and 12 leader epochs (KIP-320), 11 the client's rack,
 12 is flexible, 13 topic ids (KIP-516), 15 moved the replica id, 17 and 18 are for replicas.
 """
@@ -21,7 +22,7 @@ from typing import NamedTuple
 from ottla.base.errors import CorruptionError, ErrorCode, KafkaError, check
 from ottla.base.ids import Uuid
 from ottla.base.world import FileRange
-from ottla.broker.context import RequestContext, Services
+from ottla.broker.context import RequestContext
 from ottla.protocol.messages.fetch import (
     AbortedTransaction,
     EpochEndOffset,
@@ -33,6 +34,7 @@ from ottla.protocol.messages.fetch import (
 from ottla.replica.fetch_session import FINAL_EPOCH, INITIAL_EPOCH, FetchSession, Key, Wanted
 from ottla.replica.partition import Partition
 from ottla.replica.purgatory import Parked
+from ottla.security.acl import Operation
 from ottla.storage.sound import RangeCheck
 from ottla.storage.unread import check_of, note_checked
 
@@ -50,7 +52,7 @@ def fetch(context: RequestContext, request: FetchRequest) -> FetchResponse | Par
     if request.replica_id >= 0 or (replica is not None and replica.replica_id >= 0):
         return _refused_replica(context, request)
     try:
-        attempt = FetchAttempt(context.services, context.api_version, request)
+        attempt = FetchAttempt(context, request)
     except KafkaError as error:
         return FetchResponse(error_code=error.code, responses=[])
     response = attempt.run()
@@ -98,6 +100,7 @@ class FetchAttempt(Parked):
 
     __slots__ = (
         "_api_version",
+        "_context",
         "_full",
         "_is_committed",
         "_is_run_due",
@@ -112,10 +115,12 @@ class FetchAttempt(Parked):
     )
     is_patient = True
 
-    def __init__(self, services: Services, api_version: int, request: FetchRequest) -> None:
+    def __init__(self, context: RequestContext, request: FetchRequest) -> None:
         super().__init__()
+        services = context.services
+        self._context = context
         self._services = services
-        self._api_version = api_version
+        self._api_version = context.api_version
         self._max_bytes = min(request.max_bytes, services.settings.fetch_max_bytes)
         self._min_bytes = min(request.min_bytes, self._max_bytes)
         self._max_wait_ms = request.max_wait_ms
@@ -165,6 +170,8 @@ class FetchAttempt(Parked):
 
     def _read(self, one: Wanted, room: int, *, at_least_one: bool) -> PartitionData:
         try:
+            if self._services.authorizer is not None:
+                self._context.require_topic(Operation.READ, one.topic)
             partition = self._services.replicas.leader_of(one.topic, one.index)
             partition.check_leader_epoch(one.current_leader_epoch)
             diverging = None

@@ -2,6 +2,7 @@
 
 Behaviour. The node that leads the key's partition of `__consumer_offsets` or `__transaction_state`,
 which is made for the first who asks. No coordinator of share groups runs yet: INVALID_REQUEST.
+Authorised by: Describe on the group or the transactional id.
 Versions. 0 names one group, 1 adds the kind of key, 3 is flexible, 4 asks for many keys at once,
 6 knows share groups.
 """
@@ -15,8 +16,10 @@ from ottla.protocol.messages.find_coordinator import (
     FindCoordinatorRequest,
     FindCoordinatorResponse,
 )
+from ottla.security.acl import Operation, ResourceType
 
 GROUP, TRANSACTION = 0, 1
+RESOURCES = {GROUP: ResourceType.GROUP, TRANSACTION: ResourceType.TRANSACTIONAL_ID}
 MANY_VERSION = 4
 
 
@@ -41,10 +44,11 @@ async def find_coordinator(
 
 async def _coordinator(context: RequestContext, kind: int, key: str) -> Coordinator:
     try:
-        if kind not in (GROUP, TRANSACTION):
+        if kind not in RESOURCES:
             raise KafkaError(
                 ErrorCode.INVALID_REQUEST, f"There is no coordinator of kind {kind} here."
             )
+        context.require(Operation.DESCRIBE, RESOURCES[kind], key)
         services = context.services
         coordinator = services.groups if kind == GROUP else services.transactions
         leader = await coordinator.node_of(key)

@@ -4,6 +4,7 @@ Behaviour. Operations are 0 set, 1 delete (back to the default), 2 append and 3 
 last two for lists; a key may be named once. Each resource is altered, or refused and left as it
 was, on its own; see configs for who may be altered. `validate_only` checks everything and
 changes nothing.
+Authorised by: Alter Configs on the topic or group, or on the cluster.
 Versions. 1 is flexible. Nothing else changed.
 """
 
@@ -30,9 +31,7 @@ async def incremental_alter_configs(
         )
         for each in request.resources
     ]
-    outcomes = await alter(
-        context.services, alterations, replace=False, validate_only=request.validate_only
-    )
+    outcomes = await alter(context, alterations, replace=False, validate_only=request.validate_only)
     return IncrementalAlterConfigsResponse(
         responses=[
             AlterConfigsResourceResponse(

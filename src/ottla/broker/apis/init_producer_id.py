@@ -6,6 +6,8 @@ the id's producer, whose epoch is bumped so that all who had it before are fence
 that is open is aborted first, and CONCURRENT_TRANSACTIONS says to ask again. A producer that names
 its id and epoch is bumped only if nobody else came since (KIP-360), else PRODUCER_FENCED. An id
 without its epoch, or the other way round, is INVALID_REQUEST, as is an empty transactional id.
+Authorised by: Write on the transactional id; without one Idempotent Write on the cluster, or Write
+on some topic.
 Versions. 2 is flexible; 3 sends the id and epoch that a producer had; 4 knows PRODUCER_FENCED; 5
 allows TRANSACTION_ABORTABLE; 6 is for two-phase commit and not offered.
 """
@@ -18,6 +20,7 @@ from ottla.protocol.messages.init_producer_id import (
     InitProducerIdRequest,
     InitProducerIdResponse,
 )
+from ottla.security.acl import Operation, ResourceType
 
 FENCED_SINCE = 4
 
@@ -33,14 +36,27 @@ async def init_producer_id(
     return InitProducerIdResponse(producer_id=producer.id, producer_epoch=producer.epoch)
 
 
+def _may_be_idempotent(context: RequestContext) -> bool:
+    """Whoever may write to some topic may do so idempotently (KIP-679)."""
+    authorizer = context.services.authorizer
+    return (
+        authorizer is None
+        or context.may(Operation.IDEMPOTENT_WRITE, ResourceType.CLUSTER, quiet=True)
+        or authorizer.allows_some(context.requester, Operation.WRITE, ResourceType.TOPIC)
+    )
+
+
 async def _init(context: RequestContext, request: InitProducerIdRequest) -> Producer:
     services = context.services
     if (request.producer_id == -1) != (request.producer_epoch == -1):
         raise KafkaError(ErrorCode.INVALID_REQUEST)
     if request.transactional_id is None:
+        if not _may_be_idempotent(context):
+            raise KafkaError(ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
         return Producer(await services.producer_ids.take(), 0)
     if request.transactional_id == "":
         raise KafkaError(ErrorCode.INVALID_REQUEST)
+    context.require(Operation.WRITE, ResourceType.TRANSACTIONAL_ID, request.transactional_id)
     expected = None
     if request.producer_id != -1:
         expected = Producer(request.producer_id, request.producer_epoch)

@@ -5,6 +5,7 @@ rebalance timeouts; the first members of an empty group wait `group.initial.reba
 for others. The leader gets everybody's subscriptions. The session timeout lies between
 `group.min.session.timeout.ms` and `group.max.session.timeout.ms`, else INVALID_SESSION_TIMEOUT.
 A client that goes away while it waits is out by its timeouts.
+Authorised by: Read on the group.
 Versions. 1 has a rebalance timeout, 4 gives ids before members join (KIP-394), 5 has static
 members (KIP-345), 7 answers the protocol type, 9 lets a leader skip the assignment.
 """
@@ -18,6 +19,7 @@ from ottla.coordinator.group.membership import Sender
 from ottla.coordinator.group.rebalance import refused_join
 from ottla.coordinator.pending import PatientPending
 from ottla.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse
+from ottla.security.acl import Operation, ResourceType
 
 
 def join_group(context: RequestContext, request: JoinGroupRequest) -> Any:
@@ -29,6 +31,8 @@ def join_group(context: RequestContext, request: JoinGroupRequest) -> Any:
 
     if not request.group_id:
         return refuse(ErrorCode.INVALID_GROUP_ID)
+    if not context.may(Operation.READ, ResourceType.GROUP, request.group_id):
+        return refuse(ErrorCode.GROUP_AUTHORIZATION_FAILED)
     shortest, longest = (
         settings.group_min_session_timeout_ms,
         settings.group_max_session_timeout_ms,

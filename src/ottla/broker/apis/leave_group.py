@@ -2,6 +2,7 @@
 
 Behaviour. Each is answered for itself, and the others rebalance. An administrator removes a
 static member by its instance id alone.
+Authorised by: Read on the group.
 Versions. Up to 2 one member, answered at the top; 3 many, 4 is flexible, 5 has reasons.
 """
 
@@ -18,6 +19,7 @@ from ottla.protocol.messages.leave_group import (
     LeaveGroupResponse,
     MemberIdentity,
 )
+from ottla.security.acl import Operation, ResourceType
 
 MANY_VERSION = 3
 
@@ -25,6 +27,8 @@ MANY_VERSION = 3
 def leave_group(context: RequestContext, request: LeaveGroupRequest) -> Any:
     if not request.group_id:
         return _refuse(ErrorCode.INVALID_GROUP_ID)
+    if not context.may(Operation.READ, ResourceType.GROUP, request.group_id):
+        return _refuse(ErrorCode.GROUP_AUTHORIZATION_FAILED)
     is_one = context.api_version < MANY_VERSION
     if is_one:
         request.members = [MemberIdentity(member_id=request.member_id)]

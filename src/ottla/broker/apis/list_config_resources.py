@@ -3,6 +3,7 @@
 Behaviour. Topics and brokers are listed whether or not something is set of them, groups if
 something is; of client metrics there are none yet. A type that does not exist is
 UNSUPPORTED_VERSION.
+Authorised by: Describe Configs on the cluster.
 Versions. 0 lists client metrics; 1 asks for types, with an empty list for all.
 """
 
@@ -17,11 +18,16 @@ from ottla.protocol.messages.list_config_resources import (
     ListConfigResourcesRequest,
     ListConfigResourcesResponse,
 )
+from ottla.security.acl import Operation, ResourceType
 
 
 def list_config_resources(
     context: RequestContext, request: ListConfigResourcesRequest
 ) -> ListConfigResourcesResponse:
+    if not context.may(Operation.DESCRIBE_CONFIGS, ResourceType.CLUSTER):
+        return ListConfigResourcesResponse(
+            error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED, config_resources=[]
+        )
     types: Iterable[int] = dict.fromkeys(request.resource_types) or ConfigResourceType
     if context.api_version == 0:
         types = [ConfigResourceType.CLIENT_METRICS]

@@ -13,6 +13,7 @@ The high watermark is waited for where it is behind the log's end: a producer th
 with acks=1 finds its records counted. A moment after the last record is offset -1, timestamp -1.
 A special value of a later version, or of none, is UNSUPPORTED_VERSION; a partition that is named
 twice is INVALID_REQUEST, each time.
+Authorised by: Describe on each topic.
 Versions. 1 is the floor, 2 adds the isolation level, 4 leader epochs, 6 is flexible,
 10 a timeout for remote look-ups, 11 earliest pending upload (-6), which is none here.
 """
@@ -33,6 +34,7 @@ from ottla.protocol.messages.list_offsets import (
     ListOffsetsTopicResponse,
 )
 from ottla.replica.partition import Partition
+from ottla.security.acl import Operation, ResourceType
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,7 @@ async def list_offsets(context: RequestContext, request: ListOffsetsRequest) -> 
             try:
                 if counts[topic.name, row.partition_index] > 1:
                     raise KafkaError(ErrorCode.INVALID_REQUEST)
+                context.require(Operation.DESCRIBE, ResourceType.TOPIC, topic.name)
                 _fill(answer, context, request, topic.name, row)
             except KafkaError as error:
                 answer.error_code = error.code

@@ -3,6 +3,7 @@
 Behaviour. Filters are met all together: a state (those that do not exist are named in the answer),
 a producer id, how long a transaction runs, a pattern that the whole id must match. While a shard is
 being loaded the answer is COORDINATOR_LOAD_IN_PROGRESS.
+Authorised by: transactional ids without Describe are left out.
 Versions. 1 filters by duration (KIP-994), 2 by a pattern (KIP-1152): INVALID_REGULAR_EXPRESSION
 where it is none.
 """
@@ -21,6 +22,7 @@ from ottla.protocol.messages.list_transactions import (
     ListTransactionsResponse,
     TransactionState,
 )
+from ottla.security.acl import Operation, ResourceType
 
 _TITLES = {state.title: state for state in State}
 
@@ -37,7 +39,18 @@ async def list_transactions(
     except KafkaError as error:
         return ListTransactionsResponse(error_code=coordinator_error(error.code))
     return ListTransactionsResponse(
-        unknown_state_filters=unknown, transaction_states=[row for rows in found for row in rows]
+        unknown_state_filters=unknown,
+        transaction_states=[
+            row
+            for rows in found
+            for row in rows
+            if context.may(
+                Operation.DESCRIBE,
+                ResourceType.TRANSACTIONAL_ID,
+                row.transactional_id,
+                quiet=True,
+            )
+        ],
     )
 
 

@@ -5,6 +5,8 @@ there is made on the spot where the client and `auto.create.topics.enable` allow
 with its leaders: Kafka says LEADER_NOT_AVAILABLE first, and lets the client ask again. A broker
 that listens on all addresses and advertises none is shown at the address by which this client
 reached it.
+Authorised by: Describe on each topic, without which it is left out of all and refused by name;
+Create on the cluster or the topic to make one.
 Versions. See the message. 10 and 11 have ids in the request, but may not use them.
 """
 
@@ -14,7 +16,7 @@ from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import ZERO_UUID
 from ottla.base.limits import PARTITIONS_PER_REQUEST
 from ottla.broker.context import RequestContext
-from ottla.broker.operations import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
+from ottla.broker.operations import NOT_ASKED, authorized_operations, cluster_operations
 from ottla.broker.rows import side_by_side
 from ottla.metadata.image import ClusterImage, PartitionImage, TopicImage
 from ottla.metadata.topic_names import CONSUMER_OFFSETS, INTERNAL_TOPICS, check_topic_name
@@ -26,6 +28,7 @@ from ottla.protocol.messages.metadata import (
     MetadataResponsePartition,
     MetadataResponseTopic,
 )
+from ottla.security.acl import Operation, ResourceType
 
 WILDCARD_HOSTS = ("", "0.0.0.0", "::")
 
@@ -34,17 +37,24 @@ async def metadata(context: RequestContext, request: MetadataRequest) -> Metadat
     cluster = context.services.cluster
     asked = request.topics
     if asked is None or (context.api_version == 0 and not asked):
-        topics = [topic_row(cluster.image, topic) for topic in cluster.image.topics.values()]
+        topics = [
+            topic_row(cluster.image, topic)
+            for topic in cluster.image.topics.values()
+            if context.may(Operation.DESCRIBE, ResourceType.TOPIC, topic.name, quiet=True)
+        ]
     elif context.api_version < 12 and not all(_is_by_name(topic) for topic in asked):
         topics = [_invalid_row(topic) for topic in asked]
     else:
         # A repeat is answered once: a short request must not ask for an endless answer.
         distinct = list({(topic.topic_id, topic.name): topic for topic in asked}.values())
         refused = await _create_missing(context, request, distinct)
-        topics = [_asked_row(cluster.image, topic, refused) for topic in distinct]
+        topics = [_asked_row(context, topic, refused) for topic in distinct]
     if request.include_topic_authorized_operations:
         for topic in topics:
-            topic.topic_authorized_operations = TOPIC_OPERATIONS
+            if topic.error_code != ErrorCode.TOPIC_AUTHORIZATION_FAILED:
+                topic.topic_authorized_operations = authorized_operations(
+                    context, ResourceType.TOPIC, topic.name or ""
+                )
     image = cluster.image
     _mark_offline(context, topics)
     return MetadataResponse(
@@ -55,7 +65,7 @@ async def metadata(context: RequestContext, request: MetadataRequest) -> Metadat
         cluster_id=image.cluster_id,
         controller_id=image.controller_id,
         topics=topics,
-        cluster_authorized_operations=CLUSTER_OPERATIONS
+        cluster_authorized_operations=cluster_operations(context)
         if request.include_cluster_authorized_operations
         else NOT_ASKED,
     )
@@ -94,14 +104,20 @@ async def _create_missing(
     if not (request.allow_auto_topic_creation and settings.auto_create_topics_enable):
         return refused
     known = services.cluster.image.topics
+    may_create_any = context.may(Operation.CREATE, ResourceType.CLUSTER, quiet=True)
     missing = [
         topic.name
         for topic in asked
-        if topic.name is not None and topic.topic_id == ZERO_UUID and topic.name not in known
+        if topic.name is not None
+        and topic.topic_id == ZERO_UUID
+        and topic.name not in known
+        and context.may(Operation.DESCRIBE, ResourceType.TOPIC, topic.name)
     ]
 
     async def create(name: str) -> None:
         try:
+            if not may_create_any:
+                context.require(Operation.CREATE, ResourceType.TOPIC, name)
             if name == CONSUMER_OFFSETS:
                 await services.groups.make_topic()
                 return
@@ -121,16 +137,23 @@ async def _create_missing(
 
 
 def _asked_row(
-    image: ClusterImage, asked: MetadataRequestTopic, refused: dict[str, ErrorCode]
+    context: RequestContext, asked: MetadataRequestTopic, refused: dict[str, ErrorCode]
 ) -> MetadataResponseTopic:
+    """Of a topic that the client may not describe not even that it is there."""
+    image = context.services.cluster.image
     if asked.topic_id != ZERO_UUID:
         topic = image.topics_by_id.get(asked.topic_id)
+        code = ErrorCode.UNKNOWN_TOPIC_ID
         if topic is not None:
-            return topic_row(image, topic)
-        return MetadataResponseTopic(
-            error_code=ErrorCode.UNKNOWN_TOPIC_ID, topic_id=asked.topic_id, partitions=[]
-        )
+            if context.may(Operation.DESCRIBE, ResourceType.TOPIC, topic.name):
+                return topic_row(image, topic)
+            code = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+        return MetadataResponseTopic(error_code=code, topic_id=asked.topic_id, partitions=[])
     name = asked.name or ""
+    if not context.may(Operation.DESCRIBE, ResourceType.TOPIC, name):
+        return MetadataResponseTopic(
+            error_code=ErrorCode.TOPIC_AUTHORIZATION_FAILED, name=name, partitions=[]
+        )
     topic = image.topics.get(name)
     if topic is not None:
         return topic_row(image, topic)

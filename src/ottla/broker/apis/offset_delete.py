@@ -3,6 +3,7 @@
 Behaviour. A topic that a member of the group reads is GROUP_SUBSCRIBED_TO_TOPIC; a group with
 members that are no consumers is NON_EMPTY_GROUP as a whole. A partition that does not exist is
 UNKNOWN_TOPIC_OR_PARTITION; one of which nothing was committed is no error. One version.
+Authorised by: Delete on the group, and Read on each topic.
 """
 
 from typing import Any
@@ -20,6 +21,7 @@ from ottla.protocol.messages.offset_delete import (
     OffsetDeleteResponsePartition,
     OffsetDeleteResponseTopic,
 )
+from ottla.security.acl import Operation, ResourceType
 
 
 def offset_delete(context: RequestContext, request: OffsetDeleteRequest) -> Any:
@@ -32,11 +34,14 @@ def offset_delete(context: RequestContext, request: OffsetDeleteRequest) -> Any:
         for asked in request.topics:
             topic = topics.get(asked.name)
             count = 0 if topic is None else len(topic.partitions)
+            may_read = context.may(Operation.READ, ResourceType.TOPIC, asked.name)
             partitions = []
             for each in asked.partitions:
                 row = OffsetDeleteResponsePartition(partition_index=each.partition_index)
                 partitions.append(row)
                 try:
+                    if not may_read:
+                        raise KafkaError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
                     if not 0 <= each.partition_index < count:
                         raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
                     records += machine.offsets.delete(group, asked.name, each.partition_index)
@@ -47,6 +52,8 @@ def offset_delete(context: RequestContext, request: OffsetDeleteRequest) -> Any:
 
     if not request.group_id:
         return _refuse(ErrorCode.INVALID_GROUP_ID)
+    if not context.may(Operation.DELETE, ResourceType.GROUP, request.group_id):
+        return _refuse(ErrorCode.GROUP_AUTHORIZATION_FAILED)
     pending = Pending(_refuse)
     context.services.groups.perform(request.group_id, delete, pending)
     return pending.outcome

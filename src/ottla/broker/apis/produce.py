@@ -9,6 +9,7 @@ A batch of a transaction needs a request that names the transactional id, else i
 TRANSACTIONAL_ID_AUTHORIZATION_FAILED. The first one in a partition waits until the coordinator has
 said that the transaction holds the partition (KIP-890), and the connection waits with it; from 12
 on asking is adding. What needs no asking is appended at once.
+Authorised by: Write on each topic, and on the transactional id.
 Versions. 3 is the floor (record batches v2), 7 allows zstd, 8 adds record errors, 9 is flexible,
 13 names topics by id (KIP-516).
 """
@@ -31,6 +32,7 @@ from ottla.protocol.messages.produce import (
 from ottla.records.batch import HEADER_BYTES, BatchHeader, batch_crc, read_header
 from ottla.replica.partition import OPEN, Partition
 from ottla.replica.purgatory import Deadlines, Parked
+from ottla.security.acl import Operation, ResourceType
 
 ACKS_ALL: Final = -1
 COMING_BACK: Final = (
@@ -59,13 +61,17 @@ def produce(
 ) -> "ProduceResponse | ParkedProduce | Coroutine[Any, Any, ProduceResponse] | None":
     acks = request.acks
     by_id = context.api_version >= 13
+    fault = _refused(context, request) if context.services.authorizer is not None else None
     parked = ParkedProduce(context.services.deadlines) if acks == ACKS_ALL else None
     unverified: list[Unverified] | None = None if request.transactional_id is None else []
     topics = []
     for topic in request.topic_data:
         key = topic.topic_id if by_id else topic.name
         answers = [
-            _answer(context, key, data, acks, parked, unverified) for data in topic.partition_data
+            _answer(context, key, data, acks, parked, unverified)
+            if fault is None
+            else refusal(data.index, fault)
+            for data in topic.partition_data
         ]
         topics.append(
             TopicProduceResponse(
@@ -85,6 +91,16 @@ def produce(
     return parked
 
 
+def _refused(context: RequestContext, request: ProduceRequest) -> KafkaError | None:
+    """Why the client may not produce in the name of that transactional id."""
+    transactional_id = request.transactional_id
+    if transactional_id is None:
+        return None
+    if context.may(Operation.WRITE, ResourceType.TRANSACTIONAL_ID, transactional_id):
+        return None
+    return KafkaError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+
+
 def _answer(
     context: RequestContext,
     topic: str | bytes,
@@ -97,6 +113,8 @@ def _answer(
         if not -1 <= acks <= 1:
             raise KafkaError(ErrorCode.INVALID_REQUIRED_ACKS, f"acks={acks}")
         services = context.services
+        if services.authorizer is not None:
+            context.require_topic(Operation.WRITE, topic)
         partition = services.replicas.leader_of(topic, data.index)
         now_ms = services.world.clock.time_ms()
         records = data.records

@@ -4,6 +4,7 @@ Behaviour. The transaction must hold the group's partition of `__consumer_offset
 protocol it does from now on (KIP-890). The offsets stand in the log as the producer's, pending
 until its marker. Partitions and members are looked at as in OffsetCommit, but that a producer may
 commit without naming a member.
+Authorised by: Write on the transactional id, Read on the group, and Read on each topic.
 Versions. 2 has leader epochs, 3 the member, and is flexible; 4 knows TRANSACTION_ABORTABLE; 5 adds
 the group by itself; 6 names topics by id, and knows GROUP_ID_NOT_FOUND and STALE_MEMBER_EPOCH.
 """
@@ -18,7 +19,6 @@ from ottla.coordinator.group.machine import GroupMachine
 from ottla.coordinator.group.offsets import GROUP_KNOWN_VERSION, Commit
 from ottla.coordinator.shard import Outcome
 from ottla.coordinator.transaction.state import Producer
-from ottla.metadata.image import ClusterImage
 from ottla.metadata.topic_names import CONSUMER_OFFSETS
 from ottla.protocol.messages.offset_commit import (
     OffsetCommitRequest,
@@ -33,6 +33,7 @@ from ottla.protocol.messages.txn_offset_commit import (
     TxnOffsetCommitResponseTopic,
 )
 from ottla.replica.partition import OPEN, Partition
+from ottla.security.acl import Operation, ResourceType
 
 IDS_VERSION = 6
 
@@ -41,10 +42,10 @@ async def txn_offset_commit(
     context: RequestContext, request: TxnOffsetCommitRequest
 ) -> TxnOffsetCommitResponse:
     version = context.api_version
-    image = context.services.cluster.image
     commits: list[Commit] = []
     by_id = version >= IDS_VERSION
-    rows = [_row(image, each, commits, by_id=by_id) for each in request.topics]
+    fault = _fault_of(context, request)
+    rows = [_row(context, each, commits, fault, by_id=by_id) for each in request.topics]
     response = TxnOffsetCommitResponse(topics=rows)
     if commits:
         try:
@@ -53,6 +54,16 @@ async def txn_offset_commit(
             for commit in commits:
                 commit.row.error_code = offset_commit_error(error.code, version)
     return response
+
+
+def _fault_of(context: RequestContext, request: TxnOffsetCommitRequest) -> ErrorCode:
+    """Why the client may commit nothing at all; NONE where it may."""
+    try:
+        context.require(Operation.WRITE, ResourceType.TRANSACTIONAL_ID, request.transactional_id)
+        context.require(Operation.READ, ResourceType.GROUP, request.group_id)
+    except KafkaError as error:
+        return error.code
+    return ErrorCode.NONE
 
 
 async def _commit(
@@ -112,22 +123,30 @@ def _operation(
 
 
 def _row(
-    image: ClusterImage,
+    context: RequestContext,
     asked: TxnOffsetCommitRequestTopic,
     commits: list[Commit],
+    fault: ErrorCode,
     *,
     by_id: bool,
 ) -> TxnOffsetCommitResponseTopic:
     """The topic's place in the response; what can be committed of it goes to `commits`."""
+    image = context.services.cluster.image
     topic = image.topics_by_id.get(asked.topic_id) if by_id else image.topics.get(asked.name)
     missing = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     if topic is None and by_id:
         missing = ErrorCode.UNKNOWN_TOPIC_ID
+    name = asked.name if topic is None else topic.name
+    if not fault and name and not context.may(Operation.READ, ResourceType.TOPIC, name):
+        fault = ErrorCode.TOPIC_AUTHORIZATION_FAILED
     count = 0 if topic is None else len(topic.partitions)
     rows = []
     for each in asked.partitions:
         row = TxnOffsetCommitResponsePartition(partition_index=each.partition_index)
         rows.append(row)
+        if fault:
+            row.error_code = fault
+            continue
         if topic is None or not 0 <= each.partition_index < count:
             row.error_code = missing
             continue

@@ -3,6 +3,7 @@
 Behaviour. All updates of a request take effect, or none. A feature or a level that is not known, or
 a change of the other kind than was asked for, is INVALID_UPDATE_VERSION. Level 0 turns a feature
 off, where it may be off.
+Authorised by: Alter on the cluster.
 Versions. 1 has kinds of change (2 and 3 lower) and can only try; 2 answers no single features.
 """
 
@@ -14,6 +15,7 @@ from ottla.protocol.messages.update_features import (
     UpdateFeaturesRequest,
     UpdateFeaturesResponse,
 )
+from ottla.security.acl import Operation, ResourceType
 
 UPGRADE, SAFE_DOWNGRADE, UNSAFE_DOWNGRADE = 1, 2, 3
 
@@ -30,6 +32,7 @@ async def update_features(
         for each in request.feature_updates
     ]
     try:
+        context.require(Operation.ALTER, ResourceType.CLUSTER)
         for each in request.feature_updates:
             if not UPGRADE <= each.upgrade_type <= UNSAFE_DOWNGRADE:
                 raise KafkaError(

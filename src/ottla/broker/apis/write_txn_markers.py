@@ -3,6 +3,7 @@
 Behaviour. Each partition that this node leads is answered when its marker is committed. An older
 producer epoch is INVALID_PRODUCER_EPOCH, an older coordinator TRANSACTION_COORDINATOR_FENCED. Tools
 send it too, to end what an old client left open.
+Authorised by: Alter on the cluster, or Cluster Action.
 Versions. 1 is the floor and flexible, 2 says by which protocol the transaction was made.
 """
 
@@ -23,6 +24,7 @@ from ottla.protocol.messages.write_txn_markers import (
     WriteTxnMarkersRequest,
     WriteTxnMarkersResponse,
 )
+from ottla.security.acl import Operation, ResourceType
 
 WAIT_S: Final = 30.0
 PIECE_COUNT: Final = 100
@@ -33,6 +35,10 @@ async def write_txn_markers(
     context: RequestContext, request: WriteTxnMarkersRequest
 ) -> WriteTxnMarkersResponse:
     services = context.services
+    is_allowed = context.may(Operation.ALTER, ResourceType.CLUSTER, quiet=True) or context.may(
+        Operation.CLUSTER_ACTION, ResourceType.CLUSTER
+    )
+    code = ErrorCode.REQUEST_TIMED_OUT if is_allowed else ErrorCode.CLUSTER_AUTHORIZATION_FAILED
     waiting: list[asyncio.Future[None]] = []
     rows = []
     for marker in request.markers:
@@ -40,12 +46,12 @@ async def write_txn_markers(
         rows.append(row)
         for topic in marker.topics:
             partitions = [
-                WritableTxnMarkerPartitionResult(
-                    partition_index=index, error_code=ErrorCode.REQUEST_TIMED_OUT
-                )
+                WritableTxnMarkerPartitionResult(partition_index=index, error_code=code)
                 for index in topic.partition_indexes
             ]
             row.topics.append(WritableTxnMarkerTopicResult(name=topic.name, partitions=partitions))
+    if not is_allowed:
+        return WriteTxnMarkersResponse(markers=rows)
     for count, (marker, place, answer) in enumerate(_all(request, rows), start=1):
         waiting.append(_write(services, marker, place, answer))
         if count % PIECE_COUNT == 0:
