@@ -3,7 +3,8 @@
 Three partitions, and two transactional ids. Each has a client, which dies now and then and begins
 anew, and a zombie: whatever the client was some time ago, it sends and ends as that. The model
 knows nothing of epochs: a transaction counts as committed when its EndTxn was answered so, as
-aborted when another end was, and as either where the answer was an error. When all has come to
+aborted when another end was, and as either where the answer was an error. A client that begins
+anew says who it was, or does not; an id has many epochs, or few. When all has come to
 rest:
 
     of each transaction, all of its acknowledged records are visible or none
@@ -12,9 +13,11 @@ rest:
 """
 
 import asyncio
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,9 +25,16 @@ from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.options import BrokerSettings
 from ottla.coordinator.pending import Pending
 from ottla.coordinator.shard import Outcome
+from ottla.coordinator.transaction import beginnings, endings, state
 from ottla.coordinator.transaction.machine import TransactionMachine
 from ottla.coordinator.transaction.markers import MarkerJob
-from ottla.coordinator.transaction.state import BUMPING, RESTING, Producer, State
+from ottla.coordinator.transaction.state import (
+    BUMPING,
+    LAST_EPOCH,
+    RESTING,
+    Producer,
+    State,
+)
 from ottla.records.batch import iterate_headers
 from ottla.records.builder import build_batch
 from ottla.records.control import Marker, read_marker
@@ -135,6 +145,8 @@ class Client:
         self.rng = rng
         self.book = book
         self.producer = Producer(-1, -1)
+        self.expected: Producer | None = None
+        """Who it says that it is when it begins anew (KIP-360)."""
         self.sequences: dict[int, int] = {}
         self.current: dict[str, Any] | None = None
         """What was acknowledged of the transaction that it has open, and its end."""
@@ -145,6 +157,8 @@ class Client:
             try:
                 await self.step()
             except KafkaError:
+                if self.producer.id >= 0 and self.rng.random() < 0.5:
+                    self.expected = self.producer
                 self.producer = Producer(-1, -1)
 
     async def step(self) -> None:
@@ -159,11 +173,15 @@ class Client:
 
     async def init(self) -> None:
         timeout_ms = self.rng.choice((30, 60_000))
+        expected, self.expected = self.expected, None
 
         def operation(machine: Any, now_ms: int) -> Outcome:
-            return machine.init(self.id, timeout_ms, None, now_ms)
+            return machine.init(self.id, timeout_ms, expected, now_ms)
 
         answer = await self.cluster.ask(operation)
+        if expected is not None and self.rng.random() < 0.3:
+            self.expected = expected  # the answer is lost, and it asks once more
+            return
         self.producer, self.sequences, self.current = answer, {}, None
 
     async def send(self) -> None:
@@ -290,6 +308,15 @@ def states(cluster: Cluster) -> Any:
     }
 
 
+@pytest.fixture(scope="module", params=[LAST_EPOCH, 4], ids=["many epochs", "few epochs"])
+def epochs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """How many a producer id has: where they are few, ids are replaced all the time."""
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (state, endings, beginnings):
+            patched.setattr(module, "LAST_EPOCH", request.param)
+        yield
+
+
 def play(seed: int, version: int, reloads: int) -> None:
     loop, rng = SimLoop(), Random(seed)
     book: dict[str, Any] = {"values": [], "transactions": []}
@@ -324,5 +351,5 @@ def play(seed: int, version: int, reloads: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 1 << 32), version=st.sampled_from((0, 1, 2)), reloads=st.integers(0, 4))
-def test_no_transaction_is_torn(seed: int, version: int, reloads: int) -> None:
+def test_no_transaction_is_torn(epochs: None, seed: int, version: int, reloads: int) -> None:
     play(seed, version, reloads)

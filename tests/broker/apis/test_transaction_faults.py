@@ -1,0 +1,136 @@
+"""What peers and networks do to a transaction: everything twice, too late, or hostile."""
+
+import asyncio
+
+import pytest
+
+from ottla.base.errors import ErrorCode
+from ottla.coordinator.transaction.state import State
+from tests.broker.apis.test_transaction_epochs import markers_held
+from tests.broker.apis.transacting import (
+    FEW,
+    FIRST,
+    SECOND,
+    Client,
+    committed,
+    group_offset,
+    kept,
+    machine_of,
+    settled,
+)
+
+both = pytest.mark.parametrize("protocol", [FIRST, SECOND])
+
+
+@both
+@pytest.mark.parametrize("commit", [True, False])
+def test_every_request_may_come_twice(on_node, protocol, commit):
+    async def test(node):
+        await node.topic("a")
+        client = Client(node, protocol=protocol)
+        await client.init_patiently()
+        again = client.twin()
+        assert await client.init(knows=True) == 0
+        assert await again.init(knows=True) == 0
+        assert (again.producer_id, again.epoch) == (client.producer_id, client.epoch)
+        for turn in range(2):
+            again = client.twin()
+            for each in (client, again):
+                assert await each.send("a", 0, b"%d" % turn) == 0
+            for each in (client, again):
+                assert await each.commit_offset("g", "a", 0, turn + 1) == 0
+            with markers_held(node):
+                assert await client.end(commit) == 0
+                assert await again.end(commit) == ErrorCode.CONCURRENT_TRANSACTIONS
+            await settled(node)
+            assert await again.end(commit) == 0
+            assert (again.producer_id, again.epoch) == (client.producer_id, client.epoch)
+        assert await committed(node, "a") == ([b"0", b"1"] if commit else [])
+        assert await group_offset(node, "g", "a") == (0, 2 if commit else -1)
+
+    on_node(test, FEW)
+
+
+@both
+@pytest.mark.parametrize("commit", [True, False])
+def test_a_timeout_while_markers_are_written_changes_nothing(on_node, protocol, commit):
+    async def test(node):
+        await node.topic("a")
+        client = Client(node, protocol=protocol)
+        await client.init_patiently()
+        assert await client.send("a", 0, b"1") == 0
+        machine, rounds = machine_of(node), 0
+        abort_overdue = machine._abort_overdue
+
+        def counted(*given):
+            nonlocal rounds
+            rounds += 1
+            return abort_overdue(*given)
+
+        machine._abort_overdue = counted
+        with markers_held(node):
+            assert await client.end(commit) == 0
+            kept(node).timeout_ms = 1
+            while rounds < 3:
+                await asyncio.sleep(0.005)
+            assert kept(node).state is (State.PREPARE_COMMIT if commit else State.PREPARE_ABORT)
+        wanted = State.COMPLETE_COMMIT if commit else State.COMPLETE_ABORT
+        assert await settled(node) is wanted
+        assert await committed(node, "a") == ([b"1"] if commit else [])
+
+    options = {**FEW, "transaction.abort.timed.out.transaction.cleanup.interval.ms": "10"}
+    on_node(test, options)
+
+
+def test_a_transaction_over_partitions_that_are_added_one_by_one(on_node):
+    """As producers of the second protocol do: each Produce adds its own."""
+
+    async def test(node):
+        await node.topic("a", 200)
+        client = Client(node)
+        await client.init_patiently()
+        for index in range(200):
+            assert await client.send("a", index, b"v") == 0
+        assert await client.end() == 0
+        assert await settled(node) is State.COMPLETE_COMMIT
+        replicas = node.services.replicas
+        for index in range(200):
+            partition = replicas.leader_of("a", index)
+            assert partition.log.log_end_offset == 2
+            assert partition.last_stable_offset == 2
+        assert await committed(node, "a", 199) == [b"v"]
+
+    on_node(test, FEW)
+
+
+def test_ids_that_rest_for_long_are_forgotten_and_open_ones_are_not(on_node):
+    async def test(node):
+        await node.topic("a")
+        for name in ("resting", "open"):
+            client = Client(node, name)
+            await client.init_patiently()
+            assert await client.send("a", 0, b"1") == 0
+            if name == "resting":
+                resting = client
+                assert await client.end() == 0
+                await settled(node, "resting")
+        for name in ("resting", "open"):
+            kept(node, name).updated_ms = 0
+        while "resting" in machine_of(node, "resting").transactions:
+            await asyncio.sleep(0.005)
+        assert kept(node, "open").state is State.ONGOING
+        assert await resting.send("a", 0, b"2") == ErrorCode.INVALID_PRODUCER_ID_MAPPING
+        assert await resting.init(knows=True) == 0, "as if it were new"
+        assert resting.epoch == 0
+        assert await resting.send("a", 0, b"2") == 0
+        assert await resting.end() == 0
+        assert await client.end(commit=False) == 0
+        await settled(node, "open")
+        await settled(node, "resting")
+        assert await committed(node, "a") == [b"1", b"2"]
+
+    options = {
+        **FEW,
+        "transaction.remove.expired.transaction.cleanup.interval.ms": "10",
+    }
+    on_node(test, options)
