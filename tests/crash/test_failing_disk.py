@@ -202,44 +202,6 @@ def test_a_directory_that_cannot_be_used_at_start_is_done_without(
         assert read_all(server, failing, 1) == [b"first"]
 
 
-def refused(server: Serving) -> str:
-    """What a start that fails says."""
-    before = len(server.log.read_text()) if server.log.exists() else 0
-    with pytest.raises(RuntimeError, match="did not start"):
-        server.start()
-    server.stop()  # it has ended by itself
-    said = server.log.read_text()[before:]
-    assert "Traceback" not in said
-    return said
-
-
-def test_the_matrix_of_starts(tmp_path: Path, plan: Path) -> None:
-    """reliability: missing, locked by another, of another node or cluster, swapped."""
-    dirs = [tmp_path / "one", tmp_path / "two"]
-    settings = {"log.dirs": ",".join(map(str, dirs))}
-    server = Serving(tmp_path / "data", settings)
-    server.start()
-    make_topics(server, "a", "b")
-    meta = (dirs[1] / "meta.properties").read_text()
-    second = Serving(tmp_path / "second", settings)
-    assert "is in use by another process" in refused(second)
-    server.stop()
-
-    (dirs[1] / "meta.properties").write_text(meta.replace("node.id=1", "node.id=7"))
-    assert "belongs to node 7" in refused(server)
-    (dirs[1] / "meta.properties").write_text("version=1\n")
-    assert "meta.properties" in refused(server)
-    (dirs[1] / "meta.properties").write_text(meta)
-
-    plan.write_text(f"open {errno.EACCES} /one/.lock")
-    assert "cannot be used: Permission denied" in refused(server)
-    plan.write_text(f"open {errno.EIO} /.lock")
-    assert "cannot be used: Input/output error" in refused(server)
-    plan.unlink()
-    server.start()
-    server.stop()
-
-
 # --- no room
 
 

@@ -17,17 +17,18 @@ NOT_LEADER_OR_FOLLOWER until they are, which clients retry.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import Final
 
 from ottla.base.errors import CorruptionError, KafkaError
-from ottla.base.ids import NodeId, id_text
+from ottla.base.ids import NodeId
 from ottla.base.listeners import Listener
 from ottla.base.options import BrokerLayers, effective_broker, effective_topic
 from ottla.base.world import Connection, ListenCaps, World
 from ottla.base.world import Listener as OpenListener
 from ottla.broker.adoption import adopt, catch_up
 from ottla.broker.context import Services
+from ottla.broker.node_dirs import NodeDirs
 from ottla.broker.pipeline import Session
 from ottla.broker.produce_shape import NODE_SHAPES_MAX
 from ottla.broker.producer_ids import ProducerIds
@@ -35,7 +36,7 @@ from ottla.broker.settings import NodeSettings, StartError, authorizer_of
 from ottla.coordinator.group.coordinator import GroupCoordinator
 from ottla.coordinator.transaction.coordinator import TransactionCoordinator
 from ottla.coordinator.transaction.leaders import LocalLeaders
-from ottla.metadata.cluster import Metadata, random_id
+from ottla.metadata.cluster import Metadata
 from ottla.metadata.controller import Controller
 from ottla.metadata.delta import Delta
 from ottla.metadata.embedded_store import EmbeddedStore
@@ -52,14 +53,12 @@ from ottla.replica.purgatory import Deadlines
 from ottla.replica.topic_rules import log_config
 from ottla.storage.config import LogConfig
 from ottla.storage.group_opening import Opened
-from ottla.storage.identity import Identity, read_meta_properties
-from ottla.storage.log_dir import LogDir, LogDirError, LogDirFailedError
+from ottla.storage.identity import Identity
+from ottla.storage.log_dir import LogDir, LogDirError
 from ottla.storage.names import KRAFT_TOPIC
 
 log = logging.getLogger(__name__)
 
-STORE_NAME: Final = "ottla-metadata.sqlite"
-"""In the first log directory. Kafka, which looks for directories there, passes over it."""
 LEASE_MS: Final = 9_000
 SERVE_AFTER_S: Final = 5.0
 """How long a start waits for logs that are being recovered."""
@@ -173,42 +172,19 @@ class Node:
         """Everything but the listeners, in the order in which one needs the other."""
         world, taken = self.world, self._taken
         loop = asyncio.get_running_loop()
-        identity = self._identify()
-        broker = self.settings.broker
-        log_dirs = [self._claim(path, identity) for path in broker.log_dirs]
-        if log_dirs[0].failure is not None:  # it holds the metadata store
-            raise log_dirs[0].failure
-        store = await self._open_store(world, f"{broker.log_dirs[0]}/{STORE_NAME}")
-        metadata = await Metadata.open(store, world.rng, cluster_id=identity.cluster_id)
-        taken.push_async_callback(metadata.close)
-        controller = Controller(metadata, self.node_id, world.rng)
-        lease = await store.grant(LEASE_MS)
-        host, port = self._advertised()
-        await controller.register_broker(
-            self.node_id, host=host, port=port, rack=broker.broker_rack, lease=lease
-        )
-        await controller.maybe_become(lease)
+        dirs = self._claim()
+        metadata, controller = await self._join(dirs)
         deadlines = Deadlines(loop)
         taken.callback(deadlines.close)
-        replicas = ReplicaManager(world, loop, self.node_id, broker, log_dirs)
-        loading = await self._open_logs(log_dirs, metadata, controller, replicas)
+        broker = self.settings.broker
+        replicas = ReplicaManager(world, loop, self.node_id, broker, dirs.log_dirs)
+        loading = await self._open_logs(dirs, metadata, controller, replicas)
         taken.push_async_callback(replicas.close)
         taken.push_async_callback(loading.stop)
-        groups = GroupCoordinator(world, loop, replicas, controller, lambda: self.services.settings)
-        taken.callback(groups.close)
         producer_ids = ProducerIds(controller)
-        leaders = LocalLeaders(world.clock, replicas, groups, lambda: metadata.image)
-        transactions = TransactionCoordinator(
-            world,
-            loop,
-            replicas,
-            controller,
-            lambda: self.services.settings,
-            leaders=leaders,
-            producer_ids=producer_ids,
-            version=lambda: level_of(TRANSACTION, metadata.image.features),
+        groups, leaders, transactions = self._coordinators(
+            metadata, controller, replicas, producer_ids
         )
-        taken.callback(transactions.close)
         self.services = Services(
             world=world,
             loop=loop,
@@ -229,17 +205,73 @@ class Node:
             authorizer=authorizer_of(broker),
             shapes_left=NODE_SHAPES_MAX,
         )
-        metadata.subscribe(replicas.follow)
-        metadata.subscribe(groups.follow)
-        metadata.subscribe(transactions.follow)
+        for follow in (replicas.follow, groups.follow, transactions.follow):
+            metadata.subscribe(follow)
         metadata.subscribe(self._configured)
         metadata.subscribe(self._authorized)
+        self._keep_up(replicas)
+        compile_ahead(HOT)
+        await groups.wait_loaded(LOAD_GRACE_S)
+
+    def _claim(self) -> NodeDirs:
+        """The log directories; the node has the id that they tell, where none is set."""
+        dirs = NodeDirs(self.world, self.settings.broker.log_dirs)
+        if dirs.identity is not None:
+            self.settings = self.settings.of_node(dirs.identity.node_id)
+            self.node_id = NodeId(self.settings.broker.node_id)
+        dirs.claim(
+            self.node_id, lambda log_dir: self._taken.callback(log_dir.close, is_clean=False)
+        )
+        return dirs
+
+    async def _join(self, dirs: NodeDirs) -> tuple[Metadata, Controller]:
+        """Open the metadata, enter this node, and make sure of its directories."""
+        world, broker = self.world, self.settings.broker
+        store = await self._open_store(world, dirs.path_of_store())
+        cluster_id = dirs.identity.cluster_id if dirs.identity is not None else None
+        metadata = await Metadata.open(store, world.rng, cluster_id=cluster_id)
+        self._taken.push_async_callback(metadata.close)
+        controller = Controller(metadata, self.node_id, world.rng)
+        await dirs.settle(store, Identity(metadata.image.cluster_id, self.node_id))
+        lease = await store.grant(LEASE_MS)
+        host, port = self._advertised()
+        await controller.register_broker(
+            self.node_id, host=host, port=port, rack=broker.broker_rack, lease=lease
+        )
+        await controller.maybe_become(lease)
+        return metadata, controller
+
+    def _coordinators(
+        self,
+        metadata: Metadata,
+        controller: Controller,
+        replicas: ReplicaManager,
+        producer_ids: ProducerIds,
+    ) -> tuple[GroupCoordinator, LocalLeaders, TransactionCoordinator]:
+        world, loop = self.world, asyncio.get_running_loop()
+        groups = GroupCoordinator(world, loop, replicas, controller, lambda: self.services.settings)
+        self._taken.callback(groups.close)
+        leaders = LocalLeaders(world.clock, replicas, groups, lambda: metadata.image)
+        transactions = TransactionCoordinator(
+            world,
+            loop,
+            replicas,
+            controller,
+            lambda: self.services.settings,
+            leaders=leaders,
+            producer_ids=producer_ids,
+            version=lambda: level_of(TRANSACTION, metadata.image.features),
+        )
+        self._taken.callback(transactions.close)
+        return groups, leaders, transactions
+
+    def _keep_up(self, replicas: ReplicaManager) -> None:
+        """Begin what is done in background."""
+        broker = self.settings.broker
         if broker.log_cleaner_enable and broker.log_cleaner_threads:
             self._clean(replicas)
         self._every(broker.log_retention_check_interval_ms, replicas.clean_up)
         self._every(broker.log_flush_offset_checkpoint_interval_ms, replicas.write_checkpoints)
-        compile_ahead(HOT)
-        await groups.wait_loaded(LOAD_GRACE_S)
 
     def _clean(self, replicas: ReplicaManager) -> None:
         cleaners = Cleaners(
@@ -251,40 +283,15 @@ class Node:
         cleaners.start()
         self._taken.push_async_callback(cleaners.close)
 
-    def _identify(self) -> Identity:
-        """Who this node is: as its directories say, or the first of a new cluster."""
-        for path in self.settings.broker.log_dirs:
-            meta = None
-            with suppress(OSError):  # `_claim` tells of it
-                meta = read_meta_properties(self.world.disk, path)
-            if meta is not None:
-                self.settings = self.settings.of_node(meta.identity.node_id)
-                self.node_id = NodeId(self.settings.broker.node_id)
-                return Identity(meta.identity.cluster_id, self.node_id)
-        return Identity(id_text(random_id(self.world.rng)), self.node_id)
-
-    def _claim(self, path: str, identity: Identity) -> LogDir:
-        world = self.world
-        try:
-            log_dir = LogDir.claim(
-                path, identity, disk=world.disk, rng=world.rng, clock=world.clock
-            )
-        except LogDirFailedError as error:
-            if len(self.settings.broker.log_dirs) == 1:
-                raise
-            log.error("%s: its partitions are not served", error)
-            return LogDir(path, world.disk, world.rng, world.clock).shut(error)
-        self._taken.callback(log_dir.close, is_clean=False)
-        return log_dir
-
     async def _open_logs(
         self,
-        log_dirs: Sequence[LogDir],
+        dirs: NodeDirs,
         metadata: Metadata,
         controller: Controller,
         replicas: ReplicaManager,
     ) -> Loading:
         """The logs of the image's topics; at the first start of a store, all that are there."""
+        log_dirs = dirs.log_dirs
         is_adopting = await controller.is_adoption_due()
         image = metadata.image
         broker = effective_broker(self._layers(image))
@@ -303,6 +310,7 @@ class Node:
                 await catch_up(controller, metadata.image, logs)
 
         await survey(self.world.offload, log_dirs, config_of)
+        replicas.is_short = await dirs.account(metadata.store, self.node_id, image)
         loading = Loading(
             self.world.offload,
             log_dirs,

@@ -1,7 +1,7 @@
 """The `ottla` command: reads its words, and hands over to one module per subcommand.
 
 Exit codes of serve: 0 done, 1 the broker failed while it ran, 2 it could not start (one line says
-why); those of log stand in `cli/log`.
+why); those of the others stand in their modules.
 argparse, since it is loaded with every start and costs a tenth of what a richer library does.
 """
 
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ottla.cli import log, serve
+from ottla.cli import log, serve, storage
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve.add_to(commands)
     log.add_to(commands)
+    storage.add_to(commands)
     chosen = parser.parse_args(arguments)
     return int(chosen.run(chosen))
 

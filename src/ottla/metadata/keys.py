@@ -11,6 +11,8 @@
     acls/DIGEST                {"type", "pattern", "name", "principal", "host",
                                 "operation", "permission"}              the digest is of the value
     features                   {name: level}                            those that were set
+    directories/NODE           {directory id: path}                     its log directories: where
+                               each was at its last start
     producer-ids               {"next"}
     adopted                    {}                                       made once: logs that were
                                there before the store have their topics
@@ -35,6 +37,7 @@ PRODUCER_IDS: Final = "producer-ids"
 FEATURES: Final = "features"
 ADOPTED: Final = "adopted"
 BROKERS: Final = "brokers/"
+DIRECTORIES: Final = "directories/"
 TOPICS: Final = "topics/"
 PARTITIONS: Final = "partitions/"
 BROKER_CONFIGS: Final = "configs/brokers/"
@@ -45,6 +48,10 @@ _ALL_BROKERS: Final = "default"
 
 def broker_key(node: NodeId) -> str:
     return f"{BROKERS}{node}"
+
+
+def directories_key(node: NodeId) -> str:
+    return f"{DIRECTORIES}{node}"
 
 
 def topic_key(name: str) -> str:

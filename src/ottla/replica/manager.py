@@ -7,7 +7,7 @@ left where they are, unserved: the image being short of a topic is no reason to 
 A partition without a log is not served, and `leader_of` says why: its log is not open yet
 (`opened` tells of those that are), its directory has failed, or there was no room to make it,
 which is tried again. One that was there before this start and is nowhere now, while a directory is
-offline, is not made anew, as in Kafka: it is in there.
+offline or missing, is not made anew, as in Kafka: it is in there.
 """
 
 import asyncio
@@ -72,6 +72,8 @@ class ReplicaManager:
         self._waiting: dict[TopicPartition, Waiting] = {}
         self._doomed: dict[TopicPartition, Uuid] = {}
         """Logs of deleted topics, by their id, that could not be deleted yet."""
+        self.is_short = False
+        """A directory of this node is not in log.dirs, and partitions may be in it."""
         self._image: ClusterImage | None = None
         self.preferred: dict[TopicPartition, Directory] = {}
         """Where partitions go that are not made yet, if they are."""
@@ -94,7 +96,7 @@ class ReplicaManager:
     @property
     def has_offline(self) -> bool:
         """Whether some partition may be in a directory that has failed."""
-        return any(directory.log_dir.is_offline for directory in self.directories)
+        return self.is_short or any(each.log_dir.is_offline for each in self.directories)
 
     def is_offline(self, topic: str, index: int) -> bool:
         try:
@@ -253,7 +255,8 @@ class ReplicaManager:
         if homes:
             return self._chosen(topic_partition, homes)
         online = [each for each in self.directories if not each.log_dir.is_offline]
-        if not online or (not is_new and len(online) < len(self.directories)):
+        is_short = self.is_short or len(online) < len(self.directories)
+        if not online or (is_short and not is_new):
             return None
         preferred = self.preferred.pop(topic_partition, None)
         return preferred if preferred in online else min(online, key=len)

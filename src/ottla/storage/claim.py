@@ -1,14 +1,14 @@
-"""Taking a log directory for this node, before anything in it is touched.
+"""Taking a log directory for a node, and making one a node's.
 
-A directory that belongs to another node or cluster, or that another process uses, is refused: the
-start ends there. One whose disk does not let us is a failure of that directory alone.
+A directory is a node's once it has a `meta.properties`. One that belongs to another node or
+cluster, or that another process uses, is refused before anything in it is touched: the start ends
+there. One whose disk does not let us is a failure of that directory alone.
 """
 
 from typing import NamedTuple
 
 from ottla.base.errors import CorruptionError
-from ottla.base.ids import Uuid
-from ottla.base.world import Disk, Lock, Rng
+from ottla.base.world import Disk, Lock
 from ottla.storage.checkpoints import make_durable_directory
 from ottla.storage.identity import (
     Identity,
@@ -28,42 +28,48 @@ class LogDirFailedError(LogDirError):
 
 
 class Claim(NamedTuple):
-    directory_id: Uuid
+    meta: MetaProperties | None
+    """None: it is nobody's yet, and to be formatted."""
     lock: Lock
 
 
-def claim_directory(disk: Disk, rng: Rng, path: str, identity: Identity) -> Claim:
-    """Compare its identity, lock it, and give it one where it has none. LogDirError where it is
+def claim_directory(disk: Disk, path: str, identity: Identity | None) -> Claim:
+    """Compare its identity, make it where it is not there, and lock it. LogDirError where it is
     another's or in use, LogDirFailedError where it cannot be read or written."""
-    lock = None
     try:
-        meta = _read_meta(disk, path, identity)
+        meta = identity_of(disk, path)
+        if meta is not None and meta.identity != identity:
+            raise LogDirError(_not_ours(path, meta.identity, identity))
         make_durable_directory(disk, path)
-        lock = disk.lock(f"{path}/{LOCK}")
-        if meta is None:
-            meta = MetaProperties(identity, Uuid(rng.randbytes(16)))
-            write_meta_properties(disk, path, meta)
+        return Claim(meta, disk.lock(f"{path}/{LOCK}"))
     except BlockingIOError as error:
         raise LogDirError(f"{path} is in use by another process") from error
     except OSError as error:
-        if lock is not None:
-            lock.release()
         raise not_usable(path, error) from error
-    return Claim(meta.directory_id, lock)
 
 
-def _read_meta(disk: Disk, path: str, identity: Identity) -> MetaProperties | None:
+def identity_of(disk: Disk, path: str) -> MetaProperties | None:
+    """Whose it is; None where it is nobody's, or not there. Touches nothing. LogDirError where
+    that cannot be understood; OSError."""
     try:
-        meta = read_meta_properties(disk, path)
+        return read_meta_properties(disk, path)
     except CorruptionError as error:
         raise LogDirError(str(error)) from error
-    if meta is not None and meta.identity != identity:
-        found = meta.identity
-        raise LogDirError(
-            f"{path} belongs to node {found.node_id} of cluster {found.cluster_id},"
-            f" this is node {identity.node_id} of cluster {identity.cluster_id}"
-        )
-    return meta
+
+
+def format_directory(disk: Disk, path: str, meta: MetaProperties) -> None:
+    """Make it a node's. LogDirFailedError."""
+    try:
+        write_meta_properties(disk, path, meta)
+    except OSError as error:
+        raise not_usable(path, error) from error
+
+
+def _not_ours(path: str, found: Identity, identity: Identity | None) -> str:
+    belongs = f"{path} belongs to node {found.node_id} of cluster {found.cluster_id}"
+    if identity is None:
+        return f"{belongs}, the others to none"
+    return f"{belongs}, this is node {identity.node_id} of cluster {identity.cluster_id}"
 
 
 def not_usable(path: str, error: OSError) -> LogDirFailedError:

@@ -1,13 +1,13 @@
 """One directory of `log.dirs`: whose it is, how it was left, and all the logs in it.
 
 `claim` takes the directory for this node: the identity is compared before anything is touched,
-then the lock is taken. `survey` reads and removes the mark of a clean stop, durably, so that a
-crash from here on is seen as one; reads the checkpoints; deletes what was being deleted; and finds
-the logs of the topics that there are, which are `pending` until they are opened (by `opening`, on
-any thread, some at a time) and taken. Two kinds of logs are left as they are,
-and their lines in the checkpoints with them: `unowned` ones, of no topic that is known (the
-metadata being short of a topic is no reason to lose its data), and `offline_logs`, whose flushed
-bytes are damaged, with their CorruptionError.
+then the lock is taken; `format` makes one that is nobody's this node's. `survey` reads and removes
+the mark of a clean stop, durably, so that a crash from here on is seen as one; reads the
+checkpoints; deletes what was being deleted; and finds the logs of the topics that there are, which
+are `pending` until they are opened (by `opening`, on any thread, some at a time) and taken. Two
+kinds of logs are left as they are, and their lines in the checkpoints with them: `unowned` ones, of
+no topic that is known (the metadata being short of a topic is no reason to lose its data), and
+`offline_logs`, whose flushed bytes are damaged, with their CorruptionError.
 
 Its checkpoints and the logs that are leaving it have modules of their own.
 """
@@ -23,7 +23,7 @@ from ottla.base.world import Clock, Disk, Lock, Offload, Rng
 from ottla.storage.checkpoints import replace_whole
 from ottla.storage.claim import LogDirError as LogDirError
 from ottla.storage.claim import LogDirFailedError as LogDirFailedError
-from ottla.storage.claim import claim_directory, not_usable
+from ottla.storage.claim import claim_directory, format_directory, not_usable
 from ottla.storage.config import LogConfig
 from ottla.storage.directory_checkpoints import DirectoryCheckpoints, Offsets
 from ottla.storage.group_opening import (
@@ -34,10 +34,7 @@ from ottla.storage.group_opening import (
     Wanted,
     flush_in_groups,
 )
-from ottla.storage.identity import (
-    Identity,
-    topic_id_text,
-)
+from ottla.storage.identity import Identity, MetaProperties, topic_id_text
 from ottla.storage.leaving import LeavingLogs
 from ottla.storage.log import Log
 from ottla.storage.names import (
@@ -67,6 +64,8 @@ class LogDir:
         self.rng = rng
         self.clock = clock
         self.directory_id = ZERO_UUID
+        self.is_formatted = False
+        """It is this node's; else it is nobody's yet."""
         self.was_clean = False
         self.is_offline = False
         self.failure: LogDirFailedError | None = None
@@ -102,23 +101,37 @@ class LogDir:
         rng: Rng,
         clock: Clock,
     ) -> "LogDir":
-        """`claim` and `open_logs` in one."""
+        """`claim`, `format` where it is nobody's, and `open_logs` in one."""
         self = cls.claim(path, identity, disk=disk, rng=rng, clock=clock)
+        if not self.is_formatted:
+            self.format(identity)
         self.open_logs(config_of)
         return self
 
     @classmethod
     def claim(
-        cls, path: str, identity: Identity, *, disk: Disk, rng: Rng, clock: Clock
+        cls, path: str, identity: Identity | None, *, disk: Disk, rng: Rng, clock: Clock
     ) -> "LogDir":
         """Take the directory for this node. LogDirError where it is another's or in use,
         LogDirFailedError where it cannot be read or written."""
         self = cls(path, disk, rng, clock)
-        self.directory_id, self._lock = claim_directory(disk, rng, path, identity)
+        meta, self._lock = claim_directory(disk, path, identity)
+        if meta is not None:
+            self.directory_id, self.is_formatted = meta.directory_id, True
         return self
 
+    def format(self, identity: Identity) -> None:
+        """It was nobody's, and is this node's now, durably. LogDirFailedError."""
+        self.directory_id = Uuid(self.rng.randbytes(16))
+        try:
+            format_directory(self.disk, self.path, MetaProperties(identity, self.directory_id))
+        except LogDirFailedError:
+            self._let_go()
+            raise
+        self.is_formatted = True
+
     def shut(self, failure: LogDirFailedError) -> "LogDir":
-        """One that could not be claimed: listed, and not used."""
+        """One that could not be claimed or formatted: listed, and not used."""
         self.is_offline, self.failure = True, failure
         return self
 
