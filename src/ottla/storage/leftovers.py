@@ -47,26 +47,37 @@ logger = logging.getLogger(__name__)
 NO_OFFSET: Final = 1 << 63
 
 
-def clear_leftovers(disk: Disk, directory: str) -> list[str]:
-    """Finish or undo what a stop interrupted; the names that are left."""
-    files = [file for file in map(parse_file, disk.list_directory(directory)) if file is not None]
+def clear_leftovers(disk: Disk, directory: str, names: list[str]) -> list[str]:
+    """Finish or undo what a stop interrupted; of `names`, all that are there, those that are
+    left."""
+    if not _are_leftovers(names):
+        return names
+    files = [file for file in map(parse_file, names) if file is not None]
     _finish_swaps(disk, directory, files)
     for name in disk.list_directory(directory):
         file = parse_file(name)
         if name.endswith(TEMPORARY) or (file and file.state in (DELETED, CLEANED)):
             disk.remove(f"{directory}/{name}")
     names = disk.list_directory(directory)
-    parsed = {name: parse_file(name) for name in names}
-    with_log = {
-        each.offset: True
-        for each in parsed.values()
-        if each and each.kind == LOG and not each.state
-    }
-    for name, file in parsed.items():
-        is_orphan = file and file.kind != SNAPSHOT and file.offset not in with_log
-        if file and (file.state or is_orphan):
-            disk.remove(f"{directory}/{name}")
-    return [name for name in names if disk.exists(f"{directory}/{name}")]
+    for name in _stateful_and_orphans(names):
+        disk.remove(f"{directory}/{name}")
+    return disk.list_directory(directory)
+
+
+def _are_leftovers(names: list[str]) -> bool:
+    has_temporary = any(name.endswith(TEMPORARY) for name in names)
+    return has_temporary or bool(_stateful_and_orphans(names))
+
+
+def _stateful_and_orphans(names: list[str]) -> list[str]:
+    """Those that are on their way in or out, and those whose segment is not there."""
+    parsed = [(name, file) for name in names if (file := parse_file(name)) is not None]
+    with_log = {file.offset: True for _, file in parsed if file.kind == LOG and not file.state}
+    return [
+        name
+        for name, file in parsed
+        if file.state or (file.kind != SNAPSHOT and file.offset not in with_log)
+    ]
 
 
 def _finish_swaps(disk: Disk, directory: str, files: list[SegmentFile]) -> None:

@@ -49,8 +49,9 @@ def open_log(
 
 def _open(log: Log, opening: Opening) -> None:
     directory = log.directory
-    _check_not_lost(opening, directory)
-    present = clear_leftovers(opening.disk, directory)
+    names = opening.disk.list_directory(directory)
+    _check_not_lost(opening, directory, names)
+    present = clear_leftovers(opening.disk, directory, names)
     bases = [each.offset for each in map(parse_file, present) if each and each.kind == LOG]
     if not bases:
         log.start_at(opening.log_start_offset, opening.now_ms)
@@ -151,11 +152,11 @@ def _compare_start(log: Log) -> None:
         )
 
 
-def _check_not_lost(opening: Opening, directory: str) -> None:
+def _check_not_lost(opening: Opening, directory: str, names: list[str]) -> None:
     """An empty directory is an empty log, unless something of it was flushed."""
     if opening.recovery_point <= opening.log_start_offset:
         return
-    for file in map(parse_file, opening.disk.list_directory(directory)):
+    for file in map(parse_file, names):
         if file and file.kind == LOG and file.state in ("", SWAP):
             return
     raise CorruptionError(
