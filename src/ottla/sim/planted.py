@@ -237,7 +237,7 @@ def segments_go_before_the_log_start_is_durable(patch: Patch) -> None:
 
 def recovery_keeps_what_stands_behind_damage(patch: Patch) -> None:
     patch(
-        recovery,
+        tail_scan,
         "_cut",
         lambda log, segment, end_offset, cut, opening: segment.file.truncate(cut.position),
     )
