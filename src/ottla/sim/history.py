@@ -165,6 +165,8 @@ class Commit:
     fate: Fate = Fate.INFO
     ended_at: float = NEVER
     txn: int = NO_TXN
+    may_linger: bool = False
+    """It was sent more than once: a copy may come into the log after its answer."""
 
 
 @dataclass

@@ -16,12 +16,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ottla.sim import failpoints, planted
+from ottla.sim.group_workload import groups
 from ottla.sim.node_workload import whole_node
 from ottla.sim.storage_workload import StorageRun, many
 from ottla.sim.transaction_workload import transactions
 from ottla.sim.workload import Outcome, Workload, run_seed
 
-WORKLOADS: dict[str, Workload] = {"node": whole_node, "transactions": transactions}
+WORKLOADS: dict[str, Workload] = {
+    "node": whole_node,
+    "transactions": transactions,
+    "groups": groups,
+}
 
 
 FAILPOINT_SEEDS = 20

@@ -64,7 +64,7 @@ def _earliest(history: History, commit: Commit) -> float:
 
 def _latest(commit: Commit) -> float:
     """After this it does not come into the log any more."""
-    return commit.ended_at if commit.fate is Fate.OK else NEVER
+    return commit.ended_at if commit.fate is Fate.OK and not commit.may_linger else NEVER
 
 
 def _counts_by(history: History, commit: Commit, read_at: dict[int, float]) -> float:
