@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import confluent_kafka as rd
 import pytest
 
 import ottla
-from tests.clients.peers import MARKS
+from ottla.records.builder import build_batch
+from ottla.records.record import Record
+from tests.clients.peers import MARKS, PEERS
+from tests.clients.records import Sent
 from tests.clients.test_java import JVM, PRODUCER_PERF, WAIT_S
 from tests.clients.test_transactions import committed
 from tests.tools.kafka_jars import require_classpath
@@ -89,3 +93,42 @@ def test_java_transactions_and_what_tools_read_of_them(
     snapshots = sorted((tmp_path / "a-0").glob("*.snapshot"))
     output = dumped(run, snapshots)
     assert re.search(r"currentTxnFirstOffset: Optional(Long)?\[\d+\]", output), output
+
+
+def test_java_finds_and_ends_a_transaction_that_hangs(
+    run: Callable[..., str], tmp_path: Path
+) -> None:
+    """Ottla lets none hang: one is put into the log by hand, as a directory of an old Kafka may
+    hold it. One that its coordinator knows is not taken for it, however old it is."""
+    with ottla.Broker(tmp_path) as broker:
+        PEERS["confluent"].produce(broker.bootstrap_servers, "a", [Sent(None, b"plain", ())])
+    hour_ago_ms = int(time.time() * 1000) - 3_600_000
+    hanging = build_batch(
+        [Record(1, hour_ago_ms, None, b"hanging")],
+        base_offset=1,
+        producer_id=9_999,
+        producer_epoch=3,
+        base_sequence=0,
+        transactional=True,
+    )
+    with (tmp_path / "a-0" / f"{0:020}.log").open("ab") as log:
+        log.write(hanging)
+    (tmp_path / ".kafka_cleanshutdown").unlink()  # so that the next start reads the log
+    for path in tmp_path.glob("a-0/*.snapshot"):
+        path.unlink()
+    with ottla.Broker(tmp_path) as broker:
+        bootstrap = broker.bootstrap_servers
+        producer = rd.Producer({"bootstrap.servers": bootstrap, "transactional.id": "old"})
+        producer.init_transactions(WAIT_S)
+        producer.begin_transaction()
+        producer.produce("a", b"open", timestamp=hour_ago_ms)
+        assert producer.flush(WAIT_S) == 0
+        at = ("--bootstrap-server", bootstrap)
+        search = ("find-hanging", "--topic", "a", "--max-transaction-timeout", "1")
+        (row,) = run(TOOL, *at, *search).splitlines()[1:]
+        assert row.split()[:4] == ["a", "0", "9999", "3"]
+        assert committed(bootstrap, "a", 1) == [b"plain"]
+        run(TOOL, *at, "abort", "--topic", "a", "--partition", "0", "--start-offset", "1")
+        assert not run(TOOL, *at, *search).splitlines()[1:]
+        producer.commit_transaction(WAIT_S)
+        assert committed(bootstrap, "a", 2) == [b"plain", b"open"]

@@ -204,7 +204,8 @@ class Partition:
                 del self._verifying[producer_id]
 
     def check_verified(self, producer_id: int, epoch: int, token: object | None) -> None:
-        """KafkaError INVALID_TXN_STATE unless that transaction may be written to."""
+        """KafkaError INVALID_TXN_STATE unless that transaction may be written to, or
+        INVALID_PRODUCER_EPOCH, of which producers recover, where it was fenced meanwhile."""
         if token is None:
             raise KafkaError(
                 ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
@@ -213,6 +214,12 @@ class Partition:
         if self.log.producer_state.has_open(producer_id, epoch):
             return
         if token not in self._verifying.get(producer_id, ()):
+            known = self.log.producer_state.get(producer_id)
+            if known is not None and epoch < known.epoch:
+                raise KafkaError(
+                    ErrorCode.INVALID_PRODUCER_EPOCH,
+                    f"epoch {epoch} of producer {producer_id} is older than {known.epoch}",
+                )
             raise KafkaError(
                 ErrorCode.INVALID_TXN_STATE, "the batch is of no transaction that is open"
             )

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from ottla.base.errors import ErrorCode
+from ottla.base.errors import ErrorCode, KafkaError
 from ottla.coordinator.transaction.state import State
+from ottla.records.control import Marker
 from tests.broker.apis.test_transaction_epochs import markers_held
 from tests.broker.apis.transacting import (
     FEW,
@@ -80,6 +81,36 @@ def test_a_timeout_while_markers_are_written_changes_nothing(on_node, protocol, 
 
     options = {**FEW, "transaction.abort.timed.out.transaction.cleanup.interval.ms": "10"}
     on_node(test, options)
+
+
+@pytest.mark.parametrize(
+    ("is_bumped", "code"),
+    [(True, ErrorCode.INVALID_PRODUCER_EPOCH), (False, ErrorCode.INVALID_TXN_STATE)],
+)
+def test_a_marker_that_overtakes_the_coordinators_yes_keeps_the_batch_out(on_node, is_bumped, code):
+    """The batch was let in to a transaction that has ended meanwhile. A producer that was fenced
+    is told so: it recovers of that (KAFKA-19690)."""
+
+    async def test(node):
+        await node.topic("a")
+        client = Client(node)
+        await client.init_patiently()
+        assert await client.send("a", 0, b"1") == 0
+        assert await client.end() == 0
+        await settled(node)
+        partition = node.services.replicas.leader_of("a", 0)
+        token = partition.begin_verification(client.producer_id, client.epoch)
+        partition.append_marker(
+            Marker(False, 9), client.producer_id, client.epoch + is_bumped, 0, is_bumped=is_bumped
+        )
+        batch = memoryview(client.batch("a", 0, (b"late",)))
+        now_ms = node.services.world.clock.time_ms()
+        with pytest.raises(KafkaError) as caught:
+            partition.append(batch, acks_all=True, now_ms=now_ms, version=12, token=token)
+        assert caught.value.code == code
+        partition.end_verification(client.producer_id, token)
+
+    on_node(test, FEW)
 
 
 def test_a_transaction_over_partitions_that_are_added_one_by_one(on_node):
