@@ -17,13 +17,14 @@ from collections.abc import Callable, Sequence
 
 from ottla.sim import failpoints, planted
 from ottla.sim.group_workload import groups
-from ottla.sim.node_workload import whole_node
+from ottla.sim.node_workload import two_directories, whole_node
 from ottla.sim.storage_workload import StorageRun, many
 from ottla.sim.transaction_workload import transactions
 from ottla.sim.workload import Outcome, Workload, run_seed
 
 WORKLOADS: dict[str, Workload] = {
     "node": whole_node,
+    "directories": two_directories,
     "transactions": transactions,
     "groups": groups,
 }

@@ -9,6 +9,7 @@ watermark <= flushed end <= log end of every partition.
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
 from ottla.sim.admin import Admin
@@ -38,8 +39,8 @@ IMAGES: Final = 20
 
 
 class Run(Stage):
-    def __init__(self, sim: SimWorld, image_count: int) -> None:
-        super().__init__(sim, SETTINGS)
+    def __init__(self, sim: SimWorld, settings: Mapping[str, str], image_count: int) -> None:
+        super().__init__(sim, settings)
         self.server.on_boot = self._booted
         self.camera = Camera(sim.rng("camera"), self._promised, count=image_count)
         self.producers = [
@@ -108,7 +109,16 @@ class Run(Stage):
 
 
 async def whole_node(sim: SimWorld, power_cuts: int) -> Report:
-    run = Run(sim, max(IMAGES, power_cuts))
+    return await _whole_node(sim, SETTINGS, power_cuts)
+
+
+async def two_directories(sim: SimWorld, power_cuts: int) -> Report:
+    """The same over two log directories: a sync that fails takes one of them offline, alone."""
+    return await _whole_node(sim, {**SETTINGS, "log.dirs": "/d,/e"}, power_cuts)
+
+
+async def _whole_node(sim: SimWorld, settings: Mapping[str, str], power_cuts: int) -> Report:
+    run = Run(sim, settings, max(IMAGES, power_cuts))
     with Logbook(sim.trace) as logbook:
         nemesis = await run.play()
         if run.server.is_up:
@@ -117,7 +127,7 @@ async def whole_node(sim: SimWorld, power_cuts: int) -> Report:
             raise Violation("unforeseen", told)
         for violation in check_history(run.history):
             raise violation
-        await Postmortem(sim, run.history, SETTINGS).examine_all(run.camera.develop())
+        await Postmortem(sim, run.history, settings).examine_all(run.camera.develop())
     sends = run.history.sends
     return Report(
         power_cuts=len(run.camera.shots) + nemesis.counts["power cut"],

@@ -14,7 +14,7 @@ show the same, and take another batch.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,7 +44,8 @@ from ottla.storage.log_dir import LogDir, LogDirError
 NODE_EVERY: Final = 8
 START_S: Final = 60.0
 READ_S: Final = 60.0
-PATH: Final = "/d"
+PATHS: Final = "/d"
+"""The log directories, where the settings name no others."""
 CONFIG: Final = LogConfig(segment_index_bytes=120, index_interval_bytes=200)
 PROBE_ID: Final = 1 << 62
 """The record that is appended to an image."""
@@ -63,6 +64,7 @@ class Postmortem:
         self._sim = sim
         self._history = history
         self._settings = settings
+        self._paths = settings.get("log.dirs", PATHS).split(",")
         self._at: dict[Key, dict[int, int]] = {}
         """Which record stands where, by all that was ever seen."""
         for poll in history.polls:
@@ -87,30 +89,32 @@ class Postmortem:
     def examine(self, shot: Shot[Promised]) -> None:
         promises = shot.promised.promises
         disk = self._sim.disk_of(shot.drive)
-        log_dir = self._open(disk, shot.moment)
+        log_dirs = list(self._open(disk, shot.moment))
         for topic in promises.topics:
             for key in topic.partitions:
                 where = f"{topic.name}-{key[1]} {shot.moment}"
-                log = None if log_dir is None else self._log_of(log_dir, topic, key, where)
-                if log is not None:
+                logs = [self._log_of(each, topic, key, where) for each in log_dirs]
+                for log in filter(None, logs):
                     found = contents(log, where)
                     self._hold(promises, topic, key, found, start=log.log_start_offset, where=where)
                     append_probe(log, where)
-                elif promises.end_offset.get(key) and not topic.is_soft:
+                if not any(logs) and promises.end_offset.get(key) and not topic.is_soft:
                     raise Violation("lost-write", f"{where}: there is no log")
-        if log_dir is not None:
+        for log_dir in log_dirs:
             log_dir.close(is_clean=False)
 
-    def _open(self, disk: SimDisk, moment: str) -> LogDir | None:
-        meta = read_meta_properties(disk, PATH)
-        if meta is None:
-            return None
+    def _open(self, disk: SimDisk, moment: str) -> Iterator[LogDir]:
         clock = SimClock(self._sim.loop)
         rng = self._sim.rng("image")
-        try:
-            return LogDir.open(PATH, meta[0], lambda topic: CONFIG, disk=disk, rng=rng, clock=clock)
-        except (LogDirError, CorruptionError) as error:
-            raise Violation("no-start", f"{moment}: {error}") from error
+        for path in self._paths:
+            meta = read_meta_properties(disk, path)
+            try:
+                if meta is not None:
+                    yield LogDir.open(
+                        path, meta[0], lambda _: CONFIG, disk=disk, rng=rng, clock=clock
+                    )
+            except (LogDirError, CorruptionError) as error:
+                raise Violation("no-start", f"{moment}: {error}") from error
 
     @staticmethod
     def _log_of(log_dir: LogDir, topic: Topic, key: Key, where: str) -> Log | None:
