@@ -137,3 +137,32 @@ def test_a_consumer_group_of_java(
     listed = java(GROUPS, "--list", "--type")
     assert re.search(rf"^{group}\s+Classic", listed, re.MULTILINE)
     assert "was successful" in java(GROUPS, "--delete", "--group", group)
+
+
+def test_the_console_consumer_reads_the_topic_of_offsets(
+    java: Callable[..., str], bootstrap: str, make_topic: Callable[..., str]
+) -> None:
+    """With Kafka's formatters of its records, as people look into it."""
+    topic = make_topic(1)
+    PEERS["confluent"].produce(bootstrap, topic, [Sent(None, b"%d" % n) for n in range(10)])
+    groups = {"classic": f"seen-old-{topic}", "consumer": f"seen-new-{topic}"}
+    for protocol, group in groups.items():
+        consume(java, topic, group, 10, {"group.protocol": protocol})
+
+    def read(formatter: str) -> str:
+        """All that is there: it ends when nothing comes any more, and says that as an error."""
+        tool = ["java", *JVM, "-cp", require_classpath(), CONSUMER, "--from-beginning"]
+        tool += ["--bootstrap-server", bootstrap, "--topic", "__consumer_offsets"]
+        tool += ["--timeout-ms", "10000"]
+        tool += ["--formatter", f"org.apache.kafka.tools.consumer.{formatter}"]
+        done = subprocess.run(tool, capture_output=True, text=True, timeout=WAIT_S)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    offsets = read("OffsetsMessageFormatter")
+    for group in groups.values():
+        assert f'"group":"{group}","topic":"{topic}","partition":0' in offsets
+    assert '"offset":10' in offsets
+    members = read("GroupMetadataMessageFormatter")
+    assert f'{{"group":"{groups["classic"]}"}}' in members
+    assert '"protocolType":"consumer"' in members
