@@ -13,8 +13,11 @@ from ottla.records.builder import build_batch
 from ottla.records.control import Marker, build_marker
 from ottla.records.record import Record
 from ottla.storage import producer_state
+from ottla.storage.flusher import flush_now
 from ottla.storage.log import AppendInfo, Log
+from ottla.storage.names import TRANSACTION_INDEX
 from ottla.storage.open_transactions import NONE_OPEN, OpenTransactions
+from ottla.storage.transaction_index import ENTRY, ENTRY_BYTES, AbortedTransaction
 
 from .makers import DIRECTORY, append, make_log, reopen
 from .memory_disk import MemoryDisk
@@ -256,3 +259,46 @@ def test_what_ended_holds_readers_until_its_marker_is_safe() -> None:
     transactions.end(2, 40)
     transactions.settle(41)
     assert transactions.first_unstable == transactions.first_open == NONE_OPEN
+
+
+def test_no_damaged_transaction_index_is_believed_after_a_clean_stop() -> None:
+    disk = MemoryDisk()
+    log = make_log(disk)
+    rng = random.Random(5)
+    begun = []
+    for turn in range(12):  # transactions that lie within each other, over several segments
+        for producer_id in rng.sample((1, 2, 3), 3):
+            begun.append((producer_id, data(log, producer_id, turn)))
+        for producer_id in rng.sample((1, 2, 3), 2):
+            end(log, producer_id, commit=rng.random() < 0.4)
+    log.settle()
+    flush_now(disk, [log])
+    log.close()
+
+    def told(log: Log) -> list[object]:
+        windows = [(start, start + size) for start in range(0, 60, 3) for size in (1, 5, 60)]
+        found = [log.aborted_transactions(*window) for window in windows]
+        return [[each[:3] for each in transactions] for transactions in found]
+
+    truth = told(log)
+    assert len(aborted(log)) > 8
+    paths = [path for path in disk.files if path.endswith(TRANSACTION_INDEX)]
+    assert len(paths) > 2
+    for path in paths:
+        written = bytes(disk.files[path])
+        for position in range(len(written)):
+            for bit in range(8):
+                damaged = disk.copy()
+                damaged.files[path][position] ^= 1 << bit
+                at, field = divmod(position, ENTRY_BYTES)
+                fields = ENTRY.unpack_from(damaged.files[path], at * ENTRY_BYTES)
+                entry = AbortedTransaction(*fields[1:])
+                if 10 <= field < 18 and entry[:2] in begun:
+                    continue  # another batch of that producer: `ottla log verify` finds it
+                assert told(reopen(damaged, is_clean=True)) == truth, (path, position, bit)
+        for size in range(len(written)):
+            damaged = disk.copy()
+            damaged.files[path][size:] = bytes(len(written) - size)
+            again = reopen(damaged, is_clean=True)
+            assert told(again) == truth, (path, size)
+            assert size or not again.is_settled, "the next stop makes it durable"

@@ -13,6 +13,7 @@ from ottla.base.errors import CorruptionError
 from ottla.base.ids import TopicPartition
 from ottla.records.batch import BatchHeader
 from ottla.storage import reader
+from ottla.storage.aborted_check import first_that_lies
 from ottla.storage.config import LogConfig
 from ottla.storage.leader_epochs import LeaderEpochs, read_leader_epochs
 from ottla.storage.leftovers import clear_leftovers
@@ -23,6 +24,7 @@ from ottla.storage.names import (
     OFFSET_INDEX,
     SWAP,
     TIME_INDEX,
+    TRANSACTION_INDEX,
     file_name,
     parse_file,
 )
@@ -52,7 +54,7 @@ def _open(log: Log, opening: Opening) -> None:
     names = opening.disk.list_directory(directory)
     _check_not_lost(opening, directory, names)
     present = clear_leftovers(opening.disk, directory, names)
-    bases = [each.offset for each in map(parse_file, present) if each and each.kind == LOG]
+    bases = list(_with_kind(present, LOG))
     if not bases:
         log.start_at(opening.log_start_offset, opening.now_ms)
     for base in bases:
@@ -70,8 +72,16 @@ def _open(log: Log, opening: Opening) -> None:
     _drop_spurious(log)
     _find_end(log, opening, last or reader.last_header(log.active))
     _mend_indexes(log, present, is_clean=opening.is_clean)
+    doubted = first_that_lies(log, _with_kind(present, TRANSACTION_INDEX))
+    if doubted is not None:
+        scanned = doubted if scanned is None else min(scanned, doubted)
     log.load_producers(opening.now_ms, is_clean=opening.is_clean, scanned=scanned)
-    log.is_settled = opening.is_clean and bool(bases)
+    log.is_settled = opening.is_clean and bool(bases) and doubted is None
+
+
+def _with_kind(names: list[str], kind: str) -> dict[int, None]:
+    """Base offsets of the segments that have such a file, in their order."""
+    return {each.offset: None for each in map(parse_file, names) if each and each.kind == kind}
 
 
 def _believed(log: Log, opening: Opening, last: BatchHeader | None) -> Opening:
