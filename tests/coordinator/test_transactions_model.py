@@ -4,7 +4,8 @@ Three partitions, and two transactional ids. Each has a client, which dies now a
 anew, and a zombie: whatever the client was some time ago, it sends and ends as that. The model
 knows nothing of epochs: a transaction counts as committed when its EndTxn was answered so, as
 aborted when another end was, and as either where the answer was an error. A client that begins
-anew says who it was, or does not; an id has many epochs, or few. When all has come to
+anew says who it was, or does not, and speaks the cluster's protocol or an older one; an id has
+many epochs, or few. When all has come to
 rest:
 
     of each transaction, all of its acknowledged records are visible or none
@@ -145,6 +146,8 @@ class Client:
         self.rng = rng
         self.book = book
         self.producer = Producer(-1, -1)
+        self.version = cluster.version
+        """The protocol that it speaks in this life; the cluster's, or the first."""
         self.expected: Producer | None = None
         """Who it says that it is when it begins anew (KIP-360)."""
         self.sequences: dict[int, int] = {}
@@ -174,6 +177,7 @@ class Client:
     async def init(self) -> None:
         timeout_ms = self.rng.choice((30, 60_000))
         expected, self.expected = self.expected, None
+        self.version = self.rng.choice((self.cluster.version, min(self.cluster.version, 1)))
 
         def operation(machine: Any, now_ms: int) -> Outcome:
             return machine.init(self.id, timeout_ms, expected, now_ms)
@@ -187,12 +191,12 @@ class Client:
     async def send(self) -> None:
         index = self.rng.randrange(PARTITIONS)
         partition = self.cluster.logs[index].partition
-        producer, is_bumping = self.producer, self.cluster.version >= BUMPING
+        producer, is_bumping = self.producer, self.version >= BUMPING
         sequence = self.sequences.get(index, 0)
         token = partition.begin_verification(*producer)
 
         def add(machine: Any, now_ms: int) -> Outcome:
-            return machine.add(self.id, producer, [("a", index)], self.cluster.version, now_ms)
+            return machine.add(self.id, producer, [("a", index)], self.version, now_ms)
 
         def verify(machine: Any, now_ms: int) -> Outcome:
             return machine.verify(self.id, producer, [("a", index)])
@@ -231,7 +235,7 @@ class Client:
 
     async def end(self) -> None:
         commit, producer = self.rng.random() < 0.6, self.producer
-        version = self.cluster.version if self.cluster.version >= BUMPING else 0
+        version = self.version if self.version >= BUMPING else 0
 
         def operation(machine: Any, now_ms: int) -> Outcome:
             return machine.end(self.id, producer, commit=commit, version=version, now_ms=now_ms)
@@ -258,7 +262,7 @@ class Zombie(Client):
         self.original = original
 
     async def step(self) -> None:
-        self.producer = self.original.producer
+        self.producer, self.version = self.original.producer, self.original.version
         self.sequences = dict(self.original.sequences)
         await asyncio.sleep(self.rng.random() * self.rng.choice((0.01, 0.1)))
         if self.producer.id < 0:
