@@ -12,6 +12,8 @@ import pytest
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.broker.settings import StartError
 from ottla.host.disk import HostDisk
+from ottla.records.builder import build_batch
+from ottla.records.record import Record
 from ottla.replica.manager import ReplicaManager
 from ottla.storage.group_opening import GroupOpening
 from ottla.storage.log_dir import LogDir
@@ -213,15 +215,8 @@ def test_a_directory_that_fails_while_it_is_opened(
 
     on_node(tmp_path, first, dirs=2)
     owner: Any = LogDir if place == "survey" else GroupOpening
-    sound = getattr(owner, place)
-
-    def failing(self: Any, argument: Any) -> Any:
-        if self.path.endswith("d1"):
-            raise OSError(errno.EIO, "Input/output error", self.path)
-        return sound(self, argument)
-
     with monkeypatch.context() as patched:
-        patched.setattr(owner, place, failing)
+        patched.setattr(owner, place, failing_in("d1", getattr(owner, place)))
 
         async def second(controller: Any, replicas: ReplicaManager) -> None:
             assert all(replicas.leader_of("t", index) for index in homes["d0"])
@@ -279,3 +274,50 @@ def test_what_is_dirty_is_flushed_once_at_the_end_of_the_turn(tmp_path: Path) ->
         assert not directory.is_kick_due
 
     on_node(tmp_path, test)
+
+
+def test_a_topic_made_anew_while_the_directory_of_its_namesake_was_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes back with the directory is the deleted topic's, however long it is."""
+    homes: dict[int, str] = {}
+
+    async def first(controller: Any, replicas: ReplicaManager) -> None:
+        await make(controller, "t", 2)
+        for directory in replicas.directories:
+            for each in [each for each in directory if each.topic == "t"]:
+                homes[each.index] = Path(directory.log_dir.path).name
+                for _ in range(5):
+                    each.append_own(own_batch(), 1)
+
+    on_node(tmp_path, first, dirs=2)
+    [away] = [index for index, home in homes.items() if home == "d1"]
+
+    async def second(controller: Any, replicas: ReplicaManager) -> None:
+        assert replicas._image is not None
+        await controller.delete_topic(replicas._image.topics["t"].id)
+        await make(controller, "t", 2)
+        replicas.leader_of("t", away).append_own(own_batch(), 1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LogDir, "survey", failing_in("d1", LogDir.survey))
+        on_node(tmp_path, second, dirs=2)
+
+    async def third(controller: Any, replicas: ReplicaManager) -> None:
+        assert replicas.leader_of("t", away).log.log_end_offset == 1
+
+    for _ in range(2):
+        on_node(tmp_path, third, dirs=2)
+
+
+def own_batch() -> bytearray:
+    return build_batch([Record(0, 1, None, b"v")])
+
+
+def failing_in(name: str, sound: Any) -> Any:
+    def failing(self: Any, argument: Any) -> Any:
+        if self.path.endswith(name):
+            raise OSError(errno.EIO, "Input/output error", self.path)
+        return sound(self, argument)
+
+    return failing

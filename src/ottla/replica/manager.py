@@ -184,7 +184,7 @@ class ReplicaManager:
         config = log_config(settings, self._settings)
         directory = None
         try:
-            directory = self._home_of(topic_partition, is_new=is_new)
+            directory = self._home_of(topic_partition, topic.id, is_new=is_new)
             if directory is None or directory.log_dir.is_offline:
                 raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "a log directory is offline")
             log = directory.log_dir.create(topic_partition, topic.id, config)
@@ -249,11 +249,13 @@ class ReplicaManager:
             if not each.log_dir.is_offline
         )
 
-    def _home_of(self, topic_partition: TopicPartition, *, is_new: bool) -> Directory | None:
+    def _home_of(
+        self, topic_partition: TopicPartition, topic_id: Uuid, *, is_new: bool
+    ) -> Directory | None:
         """Where its log is, or else where a new one goes; None where that must not be made."""
         homes = [each for each in self.directories if topic_partition in each.log_dir]
         if homes:
-            return self._chosen(topic_partition, homes)
+            return self._chosen(topic_partition, topic_id, homes)
         online = [each for each in self.directories if not each.log_dir.is_offline]
         is_short = self.is_short or len(online) < len(self.directories)
         if not online or (is_short and not is_new):
@@ -261,15 +263,20 @@ class ReplicaManager:
         preferred = self.preferred.pop(topic_partition, None)
         return preferred if preferred in online else min(online, key=len)
 
-    def _chosen(self, topic_partition: TopicPartition, homes: list[Directory]) -> Directory:
-        """Of directories that hold the same partition the one with the longest log: a crash came
-        between the end of a move and the deletion of what it left (`FutureLog`)."""
+    def _chosen(
+        self, topic_partition: TopicPartition, topic_id: Uuid, homes: list[Directory]
+    ) -> Directory:
+        """Of directories that hold a partition of the same name: this topic's, rather than that of
+        one before it, whose directory was away when it was deleted. Of two of this topic the
+        longest log: a crash came between the end of a move and the deletion of what it left
+        (`FutureLog`)."""
 
-        def end_offset(directory: Directory) -> int:
+        def rank(directory: Directory) -> tuple[bool, int]:
             log = directory.log_dir.logs.get(topic_partition)
-            return log.log_end_offset if log is not None else -1
+            found = directory.log_dir.topic_ids.get(topic_partition, topic_id)
+            return found == topic_id, log.log_end_offset if log is not None else -1
 
-        chosen = max(homes, key=end_offset)
+        chosen = max(homes, key=rank)
         for directory in homes:
             if directory is not chosen and not directory.log_dir.is_offline:
                 logger.warning("%s is in %s too: a stray", topic_partition, directory.log_dir.path)
