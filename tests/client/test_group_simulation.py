@@ -200,12 +200,12 @@ def play(seed):
     run.sim.run(run.play())
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(10))
 def test_every_record_is_processed_and_no_partition_has_two_owners(seed):
     play(seed)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(20, 220))
+@pytest.mark.parametrize("seed", range(10, 210))
 def test_the_same_with_many_seeds(seed):
     play(seed)
