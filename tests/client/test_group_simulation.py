@@ -91,10 +91,14 @@ class GroupRun(Run):
         def went(keys, *, is_clean):
             for key in keys:
                 reign = mine.pop(key.partition)
-                reign.ended_at, reign.is_clean = self.now(), is_clean
+                reign.ended_at = self.now()
+                # One that closes may be out of the group for long, and not have been told yet.
+                reign.is_clean = is_clean and not is_closing
 
         self.alive[number] = mine
+        is_closing = False
         while not self.is_over:
+            is_closing = False
             consumer = await started(lambda: Consumer(world=world, **self.member_options(number)))
             consumer.subscribe(
                 ["t"],
@@ -109,6 +113,7 @@ class GroupRun(Run):
             except KafkaError as error:
                 # As in Kafka: its killed predecessor is still taken to be alive.
                 assert error.code is ErrorCode.UNRELEASED_INSTANCE_ID
+            is_closing = True
             await consumer.close()
             assert not mine, "what it had was not revoked when it closed"
             await asyncio.sleep(self.rng.uniform(0.0, 3.0))

@@ -8,8 +8,11 @@ Batches are decoded one at a time, when their first record is asked for; one tha
 in part stays first in the buffer.
 A seek forgets what was fetched and raises `turn`: answers to requests of an earlier turn, and
 readers that were in the middle of a batch, see that it is not theirs any more.
-Nothing is handed out of a partition that is stopped: by the user (`pause`), or for as long as
-it is being given to somebody else or has just come (`hold`).
+Nothing is handed out of a partition that is stopped, for any of these reasons:
+
+    PAUSED  the user said so
+    HELD    it is on its way to another member of the group, or has just come
+    FULL    enough of its records are not processed yet
 """
 
 from collections import deque
@@ -20,6 +23,10 @@ from ottla.client.records import Columns, FetchedBatch, columns_of
 
 EARLIEST: Final = -2
 LATEST: Final = -1
+
+PAUSED: Final = 1
+HELD: Final = 2
+FULL: Final = 4
 
 
 class PartitionState:
@@ -33,14 +40,12 @@ class PartitionState:
         "head",
         "head_at",
         "high_watermark",
-        "is_held",
-        "is_paused",
-        "is_stopped",
         "key",
         "last_stable_offset",
         "position",
         "read_replica",
         "reset_to",
+        "stops",
         "turn",
     )
 
@@ -60,7 +65,8 @@ class PartitionState:
         """The first batch of the buffer, decoded; `head_at` is the first record of it that was
         not handed out."""
         self.head_at = 0
-        self.is_paused = self.is_held = self.is_stopped = False
+        self.stops = 0
+        """The reasons why nothing is handed out."""
         self.blocked_until = 0.0
         self.error: Exception | None = None
         """To be raised by the next poll."""
@@ -85,13 +91,8 @@ class PartitionState:
         """Whether a reader has records of it and did not ask for more yet."""
         return self.done != self.position
 
-    def pause(self, is_paused: bool) -> None:
-        self.is_paused = is_paused
-        self.is_stopped = is_paused or self.is_held
-
-    def hold(self, is_held: bool) -> None:
-        self.is_held = is_held
-        self.is_stopped = is_held or self.is_paused
+    def stop(self, reason: int, is_stopped: bool) -> None:
+        self.stops = self.stops | reason if is_stopped else self.stops & ~reason
 
     def add(self, batch: FetchedBatch) -> None:
         self.buffer.append(batch)

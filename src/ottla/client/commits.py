@@ -36,15 +36,19 @@ class Commits:
         self._settled = settled
         self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._is_forced = False
         self._kept: dict[TopicPartition, int] = {}
         """What auto-commit has committed."""
 
     @property
     def is_automatic(self) -> bool:
-        return self._settings.enable_auto_commit and self._settings.group_id is not None
+        has_group = self._settings.group_id is not None
+        return has_group and (self._settings.enable_auto_commit or self._is_forced)
 
-    def start(self) -> None:
-        if self.is_automatic:
+    def start(self, *, is_forced: bool = False) -> None:
+        """Commit on and on, where auto-commit is on or forced to be."""
+        self._is_forced |= is_forced
+        if self.is_automatic and self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._on_and_on())
 
     async def close(self) -> None:
@@ -87,10 +91,11 @@ class Commits:
                 raise CommitFailedError(f"{key} went to another member meanwhile")
         return self._member()
 
-    async def commit_done(self, states: Iterable[PartitionState], timeout_ms: float) -> None:
-        """What is done of these, where auto-commit is on; a failure is logged, no more."""
+    async def commit_done(self, states: Iterable[PartitionState], timeout_ms: float) -> bool:
+        """What is done of these, where auto-commit is on; a failure is logged. False where it
+        says that the consumer is out of its group."""
         if not self.is_automatic:
-            return
+            return True
         async with self._turn:  # one after another: an older one that is late undoes a newer
             done = {
                 state.key: state.done
@@ -98,14 +103,15 @@ class Commits:
                 if state.done is not None and state.done != self._kept.get(state.key)
             }
             if not done:
-                return
+                return True
             offsets = {key: OffsetAndMetadata(offset) for key, offset in done.items()}
             try:
                 await commit(self._cluster, offsets, self._mine(done), int(timeout_ms))
             except (ClientError, KafkaError) as error:
                 _log.warning("group %s: auto-commit: %s", self._settings.group_id, error)
-            else:
-                self._kept.update(done)
+                return not isinstance(error, CommitFailedError)
+            self._kept.update(done)
+            return True
 
     def forget(self, keys: Iterable[TopicPartition]) -> None:
         """These are read no more: what is committed of them is somebody else's affair."""

@@ -4,43 +4,32 @@ Three ways to read, which may be mixed: `async for record in consumer`, `poll` (
 and `poll_batch` (one batch as columns, the fastest). A partition's position moves when a record
 is handed out; it is *done* when its reader asks for more.
 
-This is the face. What is behind it, each with its own account: `reader` hands out, `fetcher`
-keeps ahead of it, `positions` finds where to begin, `commits` keeps how far the group is; of a
-subscribed consumer `membership` takes part in the group, and `ownership` carries out what that
-decides.
-All share one dictionary of `PartitionState`s, and tell each other by `_told`.
+This is the face; `consuming` has what is behind it.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, Self, Unpack
+from typing import Unpack
 
 from ottla.base.ids import PartitionIndex, TopicPartition
-from ottla.base.world import World
-from ottla.client.assignment import EARLIEST, LATEST, PartitionState
+from ottla.client.assignment import EARLIEST, LATEST, PAUSED
 from ottla.client.classic_membership import ClassicMembership
-from ottla.client.cluster import Cluster
-from ottla.client.commits import Commits
 from ottla.client.consumer_membership import ConsumerMembership
-from ottla.client.consumer_settings import ConsumerSettings
-from ottla.client.errors import ClientClosedError, ClientError, CommitFailedError
-from ottla.client.fetcher import Fetcher
+from ottla.client.consuming import Consuming, Key, keys_of
+from ottla.client.errors import ClientError
 from ottla.client.membership import Membership
 from ottla.client.offsets import GroupMetadata, OffsetAndMetadata, OffsetAndTimestamp
-from ottla.client.options import ConsumerOptions
-from ottla.client.ownership import Ownership
-from ottla.client.positions import Positions
-from ottla.client.reader import Reader
+from ottla.client.outlet import Outlet
+from ottla.client.process import Handler, MoreOptions, Processing, ProcessOptions
 from ottla.client.records import Columns, ConsumerRecord
+from ottla.client.retry import RetryPolicy
 from ottla.client.subscription import Listener, Subscription, Told
 
 MEMBERSHIPS: Mapping[str, type[Membership]] = {
     each.protocol: each for each in (ClassicMembership, ConsumerMembership)
 }
 
-Key = TopicPartition | tuple[str, int]
 
-
-class Consumer:
+class Consumer(Consuming):
     """Reads records of a cluster. Options are those of `ConsumerSettings`.
 
     async with Consumer(world=world, bootstrap_servers="127.0.0.1:9092") as consumer:
@@ -48,96 +37,6 @@ class Consumer:
         async for record in consumer:
             print(record.offset, record.value)
     """
-
-    def __init__(self, *, world: World | None = None, **options: Unpack[ConsumerOptions]) -> None:
-        """ConfigError where options contradict each other; TypeError for an unknown one."""
-        self.settings = ConsumerSettings(**options)
-        self._world = world
-        self._states: dict[TopicPartition, PartitionState] = {}
-        self._is_open = False
-        self._is_ended = False
-        self._reader = Reader(
-            self._states,
-            told=self._told,
-            taken=self._taken,
-            require_open=self._require_open,
-        )
-        self._cluster: Cluster
-        self._fetcher: Fetcher
-        self._positions: Positions
-        self._commits: Commits
-        self._ownership: Ownership
-        self._membership: Membership | None = None
-
-    # ---- a life
-
-    async def start(self) -> None:
-        """Find the cluster. NoBrokersError where none of the bootstrap servers answers."""
-        if self._is_open or self._is_ended:
-            raise ClientError("a consumer starts once")
-        world = self._world = self._world or self._open_world()
-        cluster = self._cluster = Cluster(world, self.settings, creates_topics=False)
-        self._fetcher = Fetcher(world, cluster, self.settings, self._states, self._told)
-        self._positions = Positions(cluster, self.settings, self._states, self._told)
-        self._commits = Commits(
-            cluster, self.settings, self._states, self._committer, self._settled
-        )
-        self._ownership = Ownership(
-            self._states,
-            self._reader,
-            self._positions,
-            self._commits,
-            commit_timeout_ms=self.settings.request_timeout_ms,
-            told=self._told,
-        )
-        self._is_open = True
-        try:
-            await cluster.start()
-        except BaseException:
-            await self._end()
-            raise
-        self._commits.start()
-
-    async def close(self) -> None:
-        """End; where auto-commit is on, what was handed out counts as done and is committed. A
-        member leaves its group."""
-        self._reader.all_done()
-        await self._close()
-
-    async def _close(self) -> None:
-        if not self._is_open:
-            self._is_ended = True
-            return
-        try:
-            await self._leave()
-        finally:
-            await self._end()
-
-    async def _end(self) -> None:
-        self._is_open, self._is_ended = False, True
-        await self._commits.close()
-        await self._positions.close()
-        self._fetcher.close()
-        self._reader.look_again()
-        await self._cluster.close()
-        self._close_world()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, kind: object, *_: Any) -> None:
-        """After an error only what was done before is committed."""
-        if kind is None:
-            await self.close()
-        else:
-            await self._close()
-
-    def _open_world(self) -> World:
-        raise ClientError("a consumer needs a world; ottla.Consumer brings its own")
-
-    def _close_world(self) -> None:
-        return
 
     # ---- what to read
 
@@ -182,24 +81,12 @@ class Consumer:
         self._reader.all_done()
         await self._leave()
 
-    async def _leave(self) -> None:
-        membership = self._membership
-        if membership is not None:
-            await membership.stop()
-        try:
-            await self._ownership.close()
-        finally:
-            if membership is not None:
-                await membership.leave()
-                self._membership = None
-                self._reader.failure = None
-
     def assign(self, partitions: Iterable[Key]) -> None:
         """Read these partitions and no others. Those that were read before go on where they are."""
         self._require_open()
         if self._membership is not None:
             raise ClientError("the consumer is subscribed: its group assigns (unsubscribe first)")
-        keys = dict.fromkeys(_keys(partitions))
+        keys = dict.fromkeys(keys_of(partitions))
         self._positions.drop([each for each in self._states if each not in keys])
         self._positions.add(keys)
         self._told()
@@ -235,15 +122,15 @@ class Consumer:
     def pause(self, *partitions: Key) -> None:
         """Hand out nothing of these (of all, where none is named) until `resume`."""
         for each in partitions or self._states:
-            self._state(each).pause(True)
+            self._state(each).stop(PAUSED, True)
 
     def resume(self, *partitions: Key) -> None:
         for each in partitions or self._states:
-            self._state(each).pause(False)
+            self._state(each).stop(PAUSED, False)
         self._told()
 
     def paused(self) -> list[TopicPartition]:
-        return [key for key, state in self._states.items() if state.is_paused]
+        return [key for key, state in self._states.items() if state.stops & PAUSED]
 
     # ---- reading
 
@@ -270,6 +157,57 @@ class Consumer:
         behind the last record that was handed out."""
         return self._reader.records(self.settings.max_poll_interval_ms)
 
+    # ---- processing
+
+    async def process(
+        self,
+        handler: Handler,
+        *,
+        concurrency: int = 10,
+        order: str = "key",
+        retry: RetryPolicy | None = None,
+        dead_letter: str | None = None,
+        **options: Unpack[MoreOptions],
+    ) -> None:
+        """Give every record to a handler, until `stop_processing`, and commit what is done.
+
+        The handler is a function or a coroutine function of a ConsumerRecord; the `Output`s it
+        returns are delivered before its record is done. At most `concurrency` are at work, and of
+        one key ("key"), one partition ("partition") one at a time ("none": no order). One that
+        fails is tried again as `retry` says, and goes to the topic `dead_letter` in the end;
+        without one ProcessingError is raised, and the position stays in front of it.
+        Every record is processed at least once.
+        """
+        self._require_open()
+        if self._processing is not None:
+            raise ClientError("the consumer processes already")
+        given = ProcessOptions(
+            concurrency=concurrency,
+            order=order,
+            retry=retry or RetryPolicy(),
+            dead_letter=dead_letter,
+            **options,
+        )
+        outlet = Outlet(self._new_producer)
+        world = self._cluster.world
+        run = Processing(world, self._states, self._reader, outlet, handler, given, self._told)
+        self._processing = run
+        self._ownership.drain, self._ownership.drop = run.drain, run.drop
+        self._commits.start(is_forced=True)
+        try:
+            await run.run()
+        finally:
+            self._ownership.drain = self._ownership.drop = self._processing = None
+            await outlet.close()
+        await self._commits.commit_done(
+            list(self._states.values()), self.settings.default_api_timeout_ms
+        )
+
+    def stop_processing(self) -> None:
+        """`process` begins nothing more, finishes what is at work, and returns."""
+        if self._processing is not None:
+            self._processing.stop()
+
     # ---- offsets
 
     async def position(self, partition: Key) -> int:
@@ -288,6 +226,8 @@ class Consumer:
         all that was handed out. CommitFailedError where a partition went to another member of
         the group, KafkaError where the commit is refused otherwise."""
         self._member()
+        if offsets is None and self._processing is not None:
+            raise ClientError("process commits by itself")
         wanted = None
         if offsets is not None:
             wanted = {
@@ -301,7 +241,7 @@ class Consumer:
     async def committed(self, *partitions: Key) -> dict[TopicPartition, OffsetAndMetadata | None]:
         """What the group has committed of these (of all assigned, where none is named)."""
         self._member()
-        return await self._commits.committed(_keys(partitions or self._states))
+        return await self._commits.committed(keys_of(partitions or self._states))
 
     def group_metadata(self) -> GroupMetadata:
         """Who the consumer is in its group now: what a producer's transaction names that commits
@@ -331,60 +271,13 @@ class Consumer:
 
     # ---- inside
 
-    def _require_open(self) -> None:
-        if not self._is_open:
-            raise ClientClosedError(
-                "the consumer is closed" if self._is_ended else "the consumer was not started"
-            )
-
-    def _member(self) -> GroupMetadata:
-        self._require_open()
-        if self.settings.group_id is None:
-            raise ClientError("offsets are committed for a group, and group_id is not set")
-        if self._membership is not None:
-            return self._membership.metadata()
-        return GroupMetadata(self.settings.group_id)
-
-    def _committer(self) -> GroupMetadata:
-        """Who commits; CommitFailedError for a subscribed consumer that is no member now."""
-        member = self._member()
-        if self._membership is not None and member.generation_id < 0:
-            raise CommitFailedError("the consumer is no member of its group now")
-        return member
-
-    async def _settled(self) -> None:
-        if self._membership is not None:
-            await self._membership.settled()
-
-    def _state(self, partition: Key) -> PartitionState:
-        self._require_open()
-        name, index = partition
-        state = self._states.get(TopicPartition(name, PartitionIndex(index)))
-        if state is None:
-            raise ClientError(f"{name}-{index} is not assigned to this consumer")
-        return state
-
     def _seek_to(self, partitions: tuple[Key, ...], where: int) -> None:
         for each in partitions or tuple(self._states):
             self._state(each).seek(None, where)
         self._told()
 
-    def _told(self) -> None:
-        """Something changed: who waits looks again, and positions are found that are missing."""
-        self._reader.look_again()
-        if self._is_open:
-            self._fetcher.turn_soon()
-            self._positions.find_soon()
-
-    def _taken(self) -> None:
-        self._fetcher.turn_soon()
-
     async def _ends(self, partitions: tuple[Key, ...], where: int) -> dict[TopicPartition, int]:
         self._require_open()
-        keys = _keys(partitions or self._states)
+        keys = keys_of(partitions or self._states)
         found = await self._positions.offsets_at(dict.fromkeys(keys, where))
         return {key: place.offset for key, place in found.items()}
-
-
-def _keys(partitions: Iterable[Key]) -> list[TopicPartition]:
-    return [TopicPartition(name, PartitionIndex(index)) for name, index in partitions]

@@ -8,10 +8,13 @@ the time that the user allowed is over, so it is mostly met as the cause of one 
 exceptions), `STALE_METADATA` those of them that say that somebody else leads by now.
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.rpc.errors import code_of as code_of
+
+if TYPE_CHECKING:
+    from ottla.client.records import ConsumerRecord
 
 
 class ClientError(Exception):
@@ -65,6 +68,15 @@ class CommitFailedError(ClientError):
     def __init__(self, message: str, *, code: ErrorCode | None = None) -> None:
         super().__init__(message)
         self.code = code
+
+
+class ProcessingError(ClientError):
+    """A record could not be processed, its tries are used up, and there is no topic for dead
+    letters. `record` has the failure in its headers; `__cause__` is the handler's last error."""
+
+    def __init__(self, message: str, *, record: "ConsumerRecord") -> None:
+        super().__init__(message)
+        self.record = record
 
 
 class NoOffsetError(ClientError):

@@ -97,7 +97,7 @@ class Fetcher:
         next_at = now + 3_600.0
         by_node: dict[int, dict[TopicPartition, Wanted]] = {}
         for key, state in self._states.items():
-            if state.is_stopped or state.position is None or state.error is not None:
+            if state.stops or state.position is None or state.error is not None:
                 continue
             if state.buffered_bytes >= self._settings.max_partition_fetch_bytes:
                 continue

@@ -2,12 +2,13 @@
 
     take     on_assigned is told, then its records are handed out
     give up  nothing more is handed out; what is in hand is waited for; what is done is
-             committed; on_revoked is told; only then the partition may be another's
+             committed; on_revoked is told; only then the partition may be another's.
+             Where the commit says that this is no member any more, they are lost
     lose     on_lost is told: it may be another's already
 
 While it goes, a partition is held: the reader passes it over. Whoever works on records after
-they were handed out (`process`) hangs in by `drain`: awaited when the reader has nothing in hand
-any more, before the commit.
+they were handed out (`process`) hangs in by `drain`, which is then awaited in place of the
+reader, and by `drop`.
 """
 
 import logging
@@ -15,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from inspect import isawaitable
 
 from ottla.base.ids import TopicPartition
-from ottla.client.assignment import PartitionState
+from ottla.client.assignment import HELD, PartitionState
 from ottla.client.commits import Commits
 from ottla.client.positions import Positions
 from ottla.client.reader import Reader
@@ -55,13 +56,13 @@ class Ownership:
         keys = list(keys)
         made = self._positions.add(keys)
         for state in made:
-            state.hold(True)
+            state.stop(HELD, True)
         try:
             await self._tell(self.listener.on_assigned, [state.key for state in made])
         finally:
             for key in keys:
                 if key in self._states:
-                    self._states[key].hold(False)
+                    self._states[key].stop(HELD, False)
             self._told()
 
     async def give_up(self, keys: Iterable[TopicPartition]) -> None:
@@ -71,8 +72,11 @@ class Ownership:
         if not states:
             return
         for state in states:
-            state.hold(True)
-        await self._reader.wait_done(states)
+            state.stop(HELD, True)
+        if self.drain is not None:
+            await self.drain([state.key for state in states])
+        else:
+            await self._reader.wait_done(states)
         await self._hand_over(states)
 
     async def close(self) -> None:
@@ -81,9 +85,9 @@ class Ownership:
 
     async def _hand_over(self, states: list[PartitionState]) -> None:
         gone = [state.key for state in states]
-        if self.drain is not None:
-            await self.drain(gone)
-        await self._commits.commit_done(states, self._commit_timeout_ms)
+        if not await self._commits.commit_done(states, self._commit_timeout_ms):
+            await self.lose(gone)
+            return
         await self._tell(self.listener.on_revoked, gone)
         self._forget(gone)
 

@@ -8,12 +8,11 @@ becomes the error of its partition, for the next read. A seek meanwhile knows be
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
-from ottla.base.errors import KafkaError
 from ottla.base.ids import TopicPartition
 from ottla.client.assignment import EARLIEST, LATEST, PartitionState
 from ottla.client.cluster import Cluster
 from ottla.client.consumer_settings import ConsumerSettings
-from ottla.client.errors import ClientError, NoOffsetError
+from ottla.client.errors import NoOffsetError
 from ottla.client.offsets import OffsetAndTimestamp, committed, list_offsets
 
 
@@ -83,13 +82,13 @@ class Positions:
                 turns = {state.key: state.turn for state in missing}
                 try:
                     await self._find(missing)
-                except (ClientError, KafkaError) as error:
+                except Exception as error:  # or a bug of ours: nobody is left waiting
                     for state in missing:
                         if state.position is None and state.turn == turns[state.key]:
                             state.error = error
         finally:
             self._finding = None
-            self._told()
+        self._told()
 
     async def _find(self, missing: list[PartitionState]) -> None:
         turns = {state.key: state.turn for state in missing}

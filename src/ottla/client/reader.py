@@ -31,6 +31,8 @@ class Reader:
         self.error: Exception | None = None
         """To be raised by the next read."""
         self.read_count = 0
+        self.marks_done = True
+        """Whether a read says that what was handed out is done; `process` knows better."""
         self.is_waiting = False
         """Whether a read waits for records now."""
         self._states = states
@@ -69,7 +71,6 @@ class Reader:
         """What was handed out is done."""
         for state in self._states.values():
             state.done = state.position
-        self._done.set()
 
     # ---- reading
 
@@ -121,13 +122,15 @@ class Reader:
                 if state.turn != turn:
                     break
                 state.done = position
-                if state.position != position or state.is_stopped:
+                if state.position != position or state.stops:
                     break
 
     async def next_state(self, timeout_ms: float) -> PartitionState | None:
         """A partition that has something to hand out. What was handed out before is done."""
-        self.all_done()
+        if self.marks_done:
+            self.all_done()
         self.read_count += 1
+        self._done.set()
         found = self._buffered()
         if found is not None:
             self._require_open()
@@ -152,7 +155,7 @@ class Reader:
         if not is_quiet:
             self._raise()
         for key, state in self._states.items():
-            if state.is_stopped:
+            if state.stops:
                 continue
             if state.error is not None:
                 if is_quiet:

@@ -13,7 +13,7 @@ import asyncio
 import functools
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack
 
 from ottla.client.delivery import Deliveries, Delivery, RecordMetadata, Run
@@ -201,6 +201,18 @@ class SyncConsumer(_Blocking[Consumer]):
         """Record after record, without end; leaving the loop loses nothing."""
         while True:
             yield from self.poll(self._client.settings.max_poll_interval_ms, max_records=1)
+
+    def process(self, handler: Callable[[ConsumerRecord], Any], **options: Any) -> None:
+        """As `Consumer.process`; the handler runs on helper threads, `concurrency` at a time."""
+
+        with ThreadPoolExecutor(options.get("concurrency", 10)) as threads:
+
+            async def on_thread(record: ConsumerRecord) -> Any:
+                return await asyncio.get_running_loop().run_in_executor(threads, handler, record)
+
+            self._wait(self._client.process(on_thread, **options))
+
+    stop_processing = at_once(Consumer.stop_processing)
 
     def batches(self) -> Iterator[Columns]:
         """Batch after batch, without end."""

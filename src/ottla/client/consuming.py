@@ -1,0 +1,190 @@
+"""A consumer's life and its parts: what is behind the calls of `consumer`.
+
+Each part has its own account: `reader` hands out, `fetcher` keeps ahead of it, `positions` finds
+where to begin, `commits` keeps how far the group is; of a subscribed consumer `membership` takes
+part in the group, and `ownership` carries out what that decides; `process` is the workflow. All
+share one dictionary of `PartitionState`s, and tell each other by `_told`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any, Self, Unpack
+
+from ottla.base.ids import PartitionIndex, TopicPartition
+from ottla.base.world import World
+from ottla.client.assignment import PartitionState
+from ottla.client.cluster import Cluster
+from ottla.client.commits import Commits
+from ottla.client.consumer_settings import ConsumerSettings
+from ottla.client.errors import ClientClosedError, ClientError, CommitFailedError
+from ottla.client.fetcher import Fetcher
+from ottla.client.membership import Membership
+from ottla.client.offsets import GroupMetadata
+from ottla.client.options import ConsumerOptions
+from ottla.client.ownership import Ownership
+from ottla.client.positions import Positions
+from ottla.client.process import Processing
+from ottla.client.producer import Producer
+from ottla.client.reader import Reader
+from ottla.client.settings import ClientSettings
+
+Key = TopicPartition | tuple[str, int]
+
+
+class Consuming:
+    def __init__(self, *, world: World | None = None, **options: Unpack[ConsumerOptions]) -> None:
+        """ConfigError where options contradict each other; TypeError for an unknown one."""
+        self.settings = ConsumerSettings(**options)
+        self._world = world
+        self._states: dict[TopicPartition, PartitionState] = {}
+        self._is_open = False
+        self._is_ended = False
+        self._reader = Reader(
+            self._states,
+            told=self._told,
+            taken=self._taken,
+            require_open=self._require_open,
+        )
+        self._cluster: Cluster
+        self._fetcher: Fetcher
+        self._positions: Positions
+        self._commits: Commits
+        self._ownership: Ownership
+        self._membership: Membership | None = None
+        self._processing: Processing | None = None
+
+    # ---- a life
+
+    async def start(self) -> None:
+        """Find the cluster. NoBrokersError where none of the bootstrap servers answers."""
+        if self._is_open or self._is_ended:
+            raise ClientError("a consumer starts once")
+        world = self._world = self._world or self._open_world()
+        cluster = self._cluster = Cluster(world, self.settings, creates_topics=False)
+        self._fetcher = Fetcher(world, cluster, self.settings, self._states, self._told)
+        self._positions = Positions(cluster, self.settings, self._states, self._told)
+        self._commits = Commits(
+            cluster, self.settings, self._states, self._committer, self._settled
+        )
+        self._ownership = Ownership(
+            self._states,
+            self._reader,
+            self._positions,
+            self._commits,
+            commit_timeout_ms=self.settings.request_timeout_ms,
+            told=self._told,
+        )
+        self._is_open = True
+        try:
+            await cluster.start()
+        except BaseException:
+            await self._end()
+            raise
+        self._commits.start()
+
+    async def close(self) -> None:
+        """End; where auto-commit is on, what was handed out counts as done and is committed. A
+        member leaves its group."""
+        if self._processing is None:
+            self._reader.all_done()
+        await self._close()
+
+    async def _close(self) -> None:
+        if not self._is_open:
+            self._is_ended = True
+            return
+        try:
+            await self._leave()
+        finally:
+            await self._end()
+
+    async def _end(self) -> None:
+        self._is_open, self._is_ended = False, True
+        await self._commits.close()
+        await self._positions.close()
+        self._fetcher.close()
+        self._reader.look_again()
+        await self._cluster.close()
+        self._close_world()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: object, *_: Any) -> None:
+        """After an error only what was done before is committed."""
+        if kind is None:
+            await self.close()
+        else:
+            await self._close()
+
+    def _open_world(self) -> World:
+        raise ClientError("a consumer needs a world; ottla.Consumer brings its own")
+
+    def _close_world(self) -> None:
+        return
+
+    async def _leave(self) -> None:
+        membership = self._membership
+        if membership is not None:
+            await membership.stop()
+        try:
+            await self._ownership.close()
+        finally:
+            if membership is not None:
+                await membership.leave()
+                self._membership = None
+                self._reader.failure = None
+
+    # ---- inside
+
+    def _require_open(self) -> None:
+        if not self._is_open:
+            raise ClientClosedError(
+                "the consumer is closed" if self._is_ended else "the consumer was not started"
+            )
+
+    def _member(self) -> GroupMetadata:
+        self._require_open()
+        if self.settings.group_id is None:
+            raise ClientError("offsets are committed for a group, and group_id is not set")
+        if self._membership is not None:
+            return self._membership.metadata()
+        return GroupMetadata(self.settings.group_id)
+
+    def _committer(self) -> GroupMetadata:
+        """Who commits; CommitFailedError for a subscribed consumer that is no member now."""
+        member = self._member()
+        if self._membership is not None and member.generation_id < 0:
+            raise CommitFailedError("the consumer is no member of its group now")
+        return member
+
+    async def _settled(self) -> None:
+        if self._membership is not None:
+            await self._membership.settled()
+
+    def _state(self, partition: Key) -> PartitionState:
+        self._require_open()
+        name, index = partition
+        state = self._states.get(TopicPartition(name, PartitionIndex(index)))
+        if state is None:
+            raise ClientError(f"{name}-{index} is not assigned to this consumer")
+        return state
+
+    def _told(self) -> None:
+        """Something changed: who waits looks again, and positions are found that are missing."""
+        self._reader.look_again()
+        if self._is_open:
+            self._fetcher.turn_soon()
+            self._positions.find_soon()
+
+    def _taken(self) -> None:
+        self._fetcher.turn_soon()
+
+    def _new_producer(self) -> Producer:
+        shared = {each.name: getattr(self.settings, each.name) for each in fields(ClientSettings)}
+        return Producer(world=self._cluster.world, **shared)
+
+
+def keys_of(partitions: Iterable[Key]) -> list[TopicPartition]:
+    return [TopicPartition(name, PartitionIndex(index)) for name, index in partitions]
