@@ -82,6 +82,43 @@ def test_a_group_that_only_commits_takes_little_memory() -> None:
     on_loop(test)
 
 
+def test_a_log_that_is_not_read_to_its_end_leaves_no_members_behind() -> None:
+    """The memory of a node's members is counted over all shards, and over all lives of them."""
+
+    async def test(loop: SimLoop) -> None:
+        place = GroupPlace(loop, **OPTIONS)
+        await place.stable(3)
+        for number in range(600):
+            last = place.commit(number, group="other")
+        await place.answer(last)
+        place.shard.close()
+        again = GroupPlace(loop, place.place, **OPTIONS)
+        while not again.budget.members:
+            await asyncio.sleep(0)
+        assert again.shard.refusal == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+        again.shard.close()
+        assert (again.budget.members, again.budget.bytes) == (0, 0)
+
+    on_loop(test)
+
+
+def test_many_small_things_that_a_member_says_are_counted_with_what_they_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ottla.coordinator.group.member.GROUP_SOFT_BYTES", 1 << 20)
+
+    async def test(loop: SimLoop) -> None:
+        place = ConsumerPlace(loop, **OPTIONS)
+        protocols = tuple((f"p{number}", b"") for number in range(20_000))
+        refused = await place.answer(place.join(protocols=protocols, group="old"))
+        assert refused.error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE
+        names = [f"t{number}" for number in range(20_000)]
+        beat = await place.beaten("m", 0, topics=names, owned={}, rebalance_ms=1)
+        assert beat.error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE
+
+    on_loop(test)
+
+
 # -- topics that are not there
 
 

@@ -73,7 +73,8 @@ class Machine(Protocol[R]):
         """The whole log was replayed; timers may be set."""
 
     def closed(self, code: ErrorCode) -> None:
-        """No operation will come any more: whoever was kept waiting is told."""
+        """No operation will come any more: whoever was kept waiting is told. It may not have been
+        loaded to its end."""
 
 
 M = TypeVar("M", bound=Machine[Any])
@@ -369,8 +370,7 @@ class Shard(Generic[M]):
         self._answers.clear()
         self._fresh.clear()
         self._parts.clear()
-        if self.state is State.ACTIVE:
-            self.machine.closed(code)
+        self.machine.closed(code)
 
     def __str__(self) -> str:
         return f"coordinator of {self.partition.topic}-{self.partition.index}"

@@ -26,7 +26,7 @@ from ottla.coordinator.group.consumer_records import (
     epochs_of,
     member_record,
 )
-from ottla.coordinator.group.member import Protocol
+from ottla.coordinator.group.member import Protocol, size_of, size_of_texts
 
 LEAVE_EPOCH: Final = -1
 """A member leaves."""
@@ -84,9 +84,7 @@ class ConsumerMember(NamedTuple):
     def size_bytes(self) -> int:
         """About what it makes the node keep."""
         texts = len(self.id) + len(self.instance_id or "") + len(self.client_id) + len(self.regex)
-        texts += sum(map(len, self.topics))
-        if self.classic is not None:
-            texts += sum(len(each.metadata) for each in self.classic.supported_protocols)
+        texts += size_of_texts(self.topics) + size_of(self.protocols)
         partitions = sum(map(len, self.assigned.values())) + sum(map(len, self.revoking.values()))
         return MEMBER_BYTES + texts + PARTITION_BYTES * partitions
 

@@ -40,7 +40,7 @@ from ottla.coordinator.group.consumer_migration import Migration
 from ottla.coordinator.group.consumer_records import partitions_of
 from ottla.coordinator.group.consumer_step import Step
 from ottla.coordinator.group.groups import Groups
-from ottla.coordinator.group.member import Budget
+from ottla.coordinator.group.member import Budget, size_of_texts
 from ottla.coordinator.group.membership import Sender
 from ottla.coordinator.group.records import GroupLogRecord
 from ottla.coordinator.shard import Host, Outcome
@@ -306,7 +306,7 @@ def _updated(
 
 
 def _size_of(topics: Sequence[str], regex: str) -> int:
-    return sum(map(len, topics)) + len(regex)
+    return size_of_texts(topics) + len(regex)
 
 
 def _plain(member: ConsumerMember) -> dict[object, frozenset[int]]:

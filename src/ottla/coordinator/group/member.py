@@ -1,5 +1,6 @@
 """One member of a classic group, and what the members of a node may take of its memory."""
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from ottla.base.limits import GROUP_MEMBERS_COUNT, GROUP_SOFT_BYTES
@@ -7,6 +8,9 @@ from ottla.coordinator.pending import Pending
 
 MEMBER_BYTES: Final = 1_000
 """What a member takes beside its texts and its protocols."""
+PROTOCOL_BYTES: Final = 200
+TEXT_BYTES: Final = 60
+"""What one of many small things takes beside its bytes."""
 
 
 class Protocol(NamedTuple):
@@ -105,4 +109,8 @@ class Member:
 
 
 def size_of(protocols: tuple[Protocol, ...]) -> int:
-    return sum(len(each.name) + len(each.metadata) for each in protocols)
+    return sum(PROTOCOL_BYTES + len(each.name) + len(each.metadata) for each in protocols)
+
+
+def size_of_texts(texts: Iterable[str]) -> int:
+    return sum(TEXT_BYTES + len(each) for each in texts)
