@@ -8,6 +8,7 @@ import pytest
 from ottla.base.errors import ErrorCode
 from ottla.coordinator.shard import State as ShardState
 from ottla.coordinator.transaction.state import LAST_EPOCH, State
+from ottla.metadata.store import StoreError
 from ottla.protocol.messages.write_txn_markers import (
     WritableTxnMarker,
     WritableTxnMarkerTopic,
@@ -177,6 +178,41 @@ def test_a_new_instance_fences_the_last_epoch(on_node):
         assert await heir.end() == 0
         await settled(node)
         assert await committed(node, "a") == [b"2"]
+
+    on_node(test, FEW)
+
+
+def test_without_producer_ids_all_goes_on_but_what_needs_one(on_node, monkeypatch):
+    async def test(node):
+        await node.topic("a")
+        client = Client(node)
+        await client.init_patiently()
+        ids = node.services.producer_ids
+        ids._next = ids._end  # the block is used up
+
+        async def refuse(count):
+            raise StoreError("the disk is full")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(node.services.controller, "allocate_producer_ids", refuse)
+            assert await client.send("a", 0, b"1") == 0
+            assert await client.end() == 0
+            await settled(node)
+            assert await client.init(knows=True) == 0
+            other = Client(node, "other")
+            assert await other.init() == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+            assert await client.send("a", 0, b"2") == 0
+            kept(node).epoch = client.epoch = LAST_EPOCH
+            assert await client.end() == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+            assert kept(node).state is State.ONGOING
+            kept(node).timeout_ms = 1
+            overdue = machine_of(node)._abort_overdue
+            assert overdue(None, kept(node).start_ms + 9).records == [], "it is put off"
+            kept(node).timeout_ms = 60_000
+        assert await client.end() == 0
+        assert client.epoch == 0
+        await settled(node)
+        assert await committed(node, "a") == [b"1", b"2"]
 
     on_node(test, FEW)
 

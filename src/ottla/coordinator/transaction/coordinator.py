@@ -11,6 +11,7 @@ coordinator knows of it, or it is not done.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from ottla.base.errors import ErrorCode, KafkaError
@@ -147,7 +148,7 @@ class TransactionCoordinator:
         def operation(machine: TransactionMachine, now_ms: int) -> Outcome:
             return machine.init(transactional_id, timeout_ms, expected, now_ms)
 
-        await self._producer_ids.ready()
+        await self._provide_ids()
         producer: Producer = await self.ask(transactional_id, operation)
         return producer
 
@@ -161,9 +162,14 @@ class TransactionCoordinator:
                 transactional_id, producer, commit=commit, version=version, now_ms=now_ms
             )
 
-        await self._producer_ids.ready()
+        await self._provide_ids()
         answer: Producer = await self.ask(transactional_id, operation)
         return answer
+
+    async def _provide_ids(self) -> None:
+        """Few operations need a producer id: only these fail where none can be had."""
+        with suppress(KafkaError):
+            await self._producer_ids.ready()
 
     async def add(
         self,
