@@ -99,6 +99,13 @@ def test_decisions_are_remembered_within_a_bound(monkeypatch: pytest.MonkeyPatch
     assert limits.AUTHORIZER_DECISIONS_COUNT > 10
 
 
+def test_long_names_are_not_remembered() -> None:
+    authorizer = given(acl("*"))
+    assert reads(authorizer, "t" * 249)
+    assert reads(authorizer, "t" * 32_000)
+    assert [len(name) for _, _, _, name in authorizer._decided] == [249]
+
+
 def test_a_denial_is_logged_once_but_not_that_of_a_quiet_question(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

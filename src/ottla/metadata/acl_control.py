@@ -29,6 +29,7 @@ class AclControl:
     async def create(self, acls: Sequence[Acl]) -> list[KafkaError | None]:
         """Make those that can be, in one transaction; of each what is wrong with it. KafkaError
         POLICY_VIOLATION where they are too many, and then none is made."""
+        _check_count(len(acls))
         faults = [_fault_of(acl) for acl in acls]
         values = [
             keys.acl_value(acl) for acl, fault in zip(acls, faults, strict=True) if fault is None
@@ -37,7 +38,11 @@ class AclControl:
         while True:
             known = self._metadata.image.acls
             new = {key: value for key, value in wanted.items() if key not in known}
-            _check_count(len(new), len(known))
+            if len(new) + len(known) > ACLS_COUNT:
+                raise KafkaError(
+                    ErrorCode.POLICY_VIOLATION,
+                    f"The cluster has {len(known)} access control entries already.",
+                )
             compares = [Compare(key, NO_REVISION) for key in new]
             writes = [Put(key, value) for key, value in new.items()]
             if not new or await self._commit(compares, writes):
@@ -49,6 +54,7 @@ class AclControl:
         known = self._metadata.image.acls
         results: list[list[Acl] | KafkaError] = []
         doomed: dict[str, None] = {}
+        count = 0
         for each in filters:
             try:
                 each.check()
@@ -58,7 +64,8 @@ class AclControl:
             found = [key for key, acl in known.items() if each.matches(acl)]
             results.append([known[key] for key in found])
             doomed.update(dict.fromkeys(found))
-            _check_count(len(doomed), 0)
+            count += len(found)
+            _check_count(count)
             await asyncio.sleep(0)  # others get their turn: a filter may look at every entry
         if doomed:
             await self._commit([], [Delete(key) for key in doomed])
@@ -73,12 +80,8 @@ def _fault_of(acl: Acl) -> KafkaError | None:
     return None
 
 
-def _check_count(new: int, known: int) -> None:
-    if new > PER_REQUEST:
+def _check_count(count: int) -> None:
+    if count > PER_REQUEST:
         raise KafkaError(
             ErrorCode.POLICY_VIOLATION, f"More than {PER_REQUEST} access control entries at once."
-        )
-    if new + known > ACLS_COUNT:
-        raise KafkaError(
-            ErrorCode.POLICY_VIOLATION, f"The cluster has {known} access control entries already."
         )

@@ -6,16 +6,20 @@ speaks at all, where `allow.everyone.if.no.acl.found` decides.
 
 Entries are found by the resource: those of its name, those of "*", and those of each prefix of
 its name that is as long as some prefixed entry's. A decision is remembered until entries change,
-so that a client which asks the same thing again costs one look into a dictionary. Denials are
-logged when they are made, at level INFO; not those of `quiet` questions, which only leave out
-what is not to be seen.
+so that a client which asks the same thing again costs one look into a dictionary; not so where the
+name is too long for a topic. Denials are logged when they are made, at level INFO; not those of
+`quiet` questions, which only leave out what is not to be seen.
 """
 
 import logging
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from ottla.base.limits import AUTHORIZER_DECISIONS_COUNT, CLIENT_TEXT_LOG_CHARS
+from ottla.base.limits import (
+    AUTHORIZER_DECISIONS_COUNT,
+    CLIENT_TEXT_LOG_CHARS,
+    TOPIC_NAME_CHARS,
+)
 from ottla.security.acl import (
     ANONYMOUS,
     EVERYBODY,
@@ -129,11 +133,12 @@ class Authorizer:
             yield from self._prefixed.get((resource_type, name[:length]), ())
 
     def _remember(self, question: Question, decided: bool) -> None:
+        who, operation, resource_type, name = question
         if len(self._decided) >= AUTHORIZER_DECISIONS_COUNT:
             self._decided.clear()
-        self._decided[question] = decided
+        if len(name) <= TOPIC_NAME_CHARS:
+            self._decided[question] = decided
         if not decided:
-            who, operation, resource_type, name = question
             log.info(
                 "%s from %s is denied %s on %s %r",
                 who.principal,

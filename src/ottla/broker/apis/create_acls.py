@@ -20,13 +20,13 @@ from ottla.security.acl import Acl, Operation, PatternType, Permission, Resource
 
 
 async def create_acls(context: RequestContext, request: CreateAclsRequest) -> CreateAclsResponse:
-    acls = [_acl(each) for each in request.creations]
     outcomes: list[KafkaError | None]
     try:
         require_authorizer(context, Operation.ALTER)
+        acls = [_acl(each) for each in request.creations]
         outcomes = await context.services.controller.acls.create(acls)
     except KafkaError as error:
-        outcomes = [error] * len(acls)
+        outcomes = [error] * len(request.creations)
     return CreateAclsResponse(results=[_row(outcome) for outcome in outcomes])
 
 

@@ -19,13 +19,13 @@ from ottla.security.acl import Acl, Operation
 
 
 async def delete_acls(context: RequestContext, request: DeleteAclsRequest) -> DeleteAclsResponse:
-    filters = [filter_of(each) for each in request.filters]
     outcomes: list[list[Acl] | KafkaError]
     try:
         require_authorizer(context, Operation.ALTER)
+        filters = [filter_of(each) for each in request.filters]
         outcomes = await context.services.controller.acls.delete(filters)
     except KafkaError as error:
-        outcomes = [error] * len(filters)
+        outcomes = [error] * len(request.filters)
     return DeleteAclsResponse(filter_results=[_row(outcome) for outcome in outcomes])
 
 
