@@ -27,7 +27,7 @@ from ottla.broker.node import Node
 from ottla.broker.pipeline import Session
 from ottla.broker.settings import node_settings
 from ottla.host.reactor import close_world, real_world
-from ottla.metadata import controller
+from ottla.metadata import placement
 from ottla.protocol.framing import decode_response
 from ottla.protocol.registry import APIS, ApiKey
 from ottla.records.builder import build_batch
@@ -317,6 +317,9 @@ async def running_node(
         "log.dirs": str(directory),
         "log.segment.bytes": str(1 << 20),
         "offsets.topic.num.partitions": "2",
+        # So that the requests of ACLs get deep, and what they make denies nothing.
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
         **(settings or {}),
     }
     node = Node(world, node_settings(texts), on_failure=on_failure)
@@ -333,7 +336,7 @@ async def running_node(
 @asynccontextmanager
 async def _shrunk_limits() -> AsyncIterator[None]:
     """One request may make so many partitions that the rest of a round is spent on them."""
-    modules = (controller, create_topics, create_partitions)
+    modules = (placement, create_topics, create_partitions)
     before = [module.PARTITIONS_PER_REQUEST for module in modules]  # type: ignore[attr-defined]
     try:
         for module in modules:

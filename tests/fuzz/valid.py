@@ -63,6 +63,14 @@ COMMON: Final[dict[str, Any]] = {
 }
 """By the name of a field, whatever the API."""
 
+ACL: Final[dict[str, Any]] = {
+    "resource_type_filter": 2,
+    "resource_name_filter": TOPIC,
+    "operation": 3,
+    "permission_type": 3,
+}
+"""What an access control entry speaks of, and a filter that finds it."""
+
 OF_API: Final[dict[ApiKey, dict[str, Any]]] = {
     ApiKey.CREATE_TOPICS: {"name": NEW_TOPIC, "assignments": [], "configs": []},
     ApiKey.CREATE_PARTITIONS: {"assignments": None},
@@ -73,6 +81,11 @@ OF_API: Final[dict[ApiKey, dict[str, Any]]] = {
     ApiKey.DELETE_RECORDS: {"offset": -1},
     ApiKey.INIT_PRODUCER_ID: {"transactional_id": None},
     ApiKey.PRODUCE: {"transactional_id": None},
+    ApiKey.CREATE_ACLS: {"principal": "User:fuzz", "host": "*", **ACL},
+    ApiKey.DESCRIBE_ACLS: {"principal_filter": None, "host_filter": None, **ACL},
+    ApiKey.DELETE_ACLS: {"principal_filter": None, "host_filter": None, **ACL},
+    ApiKey.DESCRIBE_QUORUM: {"topic_name": "__cluster_metadata"},
+    ApiKey.ALTER_PARTITION_REASSIGNMENTS: {"replicas": 1},
     ApiKey.DESCRIBE_GROUPS: {"groups": "group"},
 }
 
