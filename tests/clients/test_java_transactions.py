@@ -21,6 +21,7 @@ from tests.tools.kafka_jars import require_classpath
 pytestmark = [*MARKS, pytest.mark.java, pytest.mark.timeout(900)]
 
 TOOL = "org.apache.kafka.tools.TransactionsCommand"
+FEATURES = "org.apache.kafka.tools.FeatureCommand"
 DUMP = "org.apache.kafka.tools.DumpLogSegments"
 COUNT = 1_000
 
@@ -132,3 +133,34 @@ def test_java_finds_and_ends_a_transaction_that_hangs(
         assert not run(TOOL, *at, *search).splitlines()[1:]
         producer.commit_transaction(WAIT_S)
         assert committed(bootstrap, "a", 2) == [b"plain", b"open"]
+
+
+def test_java_speaks_the_first_protocol_where_the_feature_says_so(
+    run: Callable[..., str], broker: ottla.Broker, tmp_path: Path
+) -> None:
+    """`transaction.version` 1: Java adds partitions by itself, and an epoch lives for long. Raised
+    again, the same transactional id goes on in the second protocol."""
+    bootstrap = broker.bootstrap_servers
+    at = ("--bootstrap-server", bootstrap)
+
+    def perform(count: int) -> int:
+        """The epoch after some transactions."""
+        run(
+            PRODUCER_PERF,
+            *at,
+            *("--topic", "a", "--num-records", str(COUNT), "--record-size", "20"),
+            *("--throughput", "-1", "--transaction-duration-ms", "20"),
+            *("--transactional-id", "perf", "--command-property", "acks=all"),
+        )
+        assert len(committed(bootstrap, "a", count)) == count
+        described = run(TOOL, *at, "describe", "--transactional-id", "perf")
+        (epoch,) = re.findall(r"perf\s+\d+\s+(\d+)\s+CompleteCommit", described)
+        return int(epoch)
+
+    run(FEATURES, *at, "downgrade", "--feature", "transaction.version=1")
+    assert perform(COUNT) == 0, "no end has bumped it"
+    run(FEATURES, *at, "upgrade", "--feature", "transaction.version=2")
+    assert perform(2 * COUNT) >= 2, "each end has bumped it"
+    states = sorted(tmp_path.glob("__transaction_state-*/*.log"))
+    output = dumped(run, states, "--transaction-log-decoder")
+    assert '"clientTransactionVersion":2' in output
