@@ -6,7 +6,8 @@ from ottla.base.ids import id_text
 from ottla.records.control import Marker, build_marker
 from ottla.storage.dump import DumpOptions, dump, escaped
 from ottla.storage.findings import Finding
-from ottla.storage.names import file_name
+from ottla.storage.names import SNAPSHOT, file_name
+from ottla.storage.rebuild import rebuild_snapshot
 from ottla.storage.repair import Deed, RepairOptions, repair
 from ottla.storage.verify import NotALogDirectoryError, verify
 from ottla.storage.verify_log import Tally
@@ -206,6 +207,22 @@ def test_an_abort_must_be_in_the_transaction_index(disk: MemoryDisk) -> None:
     assert list(dump(disk, index, DumpOptions())) == [
         {"version": 0, "producerId": 9, "firstOffset": 0, "lastOffset": 2, "lastStableOffset": 3}
     ]
+
+
+def test_a_snapshot_built_anew_knows_the_coordinator_of_each_producer(disk: MemoryDisk) -> None:
+    log = make_log(disk)
+    append(log, batch_of(1, producer=(7, 0, 0)))
+    marker = Marker(True, 11)
+    batch = build_marker(marker, producer_id=7, producer_epoch=0, timestamp=1_000)
+    log.append_marker(batch, marker, is_bumped=False, leader_epoch=0, now_ms=1_000)
+    append(log, batch_of(1, producer=(8, 0, 0)))
+    log.settle()
+    written = log.producer_state.snapshot()
+    (path,) = [path for path in disk.files if path.endswith(SNAPSHOT)]
+    assert disk.files[path] == written
+    disk.files[path][-1] ^= 1
+    rebuild_snapshot(disk, DIRECTORY, [0], log.log_end_offset)
+    assert disk.files[path] == written
 
 
 def test_names_and_ids_of_the_harness() -> None:

@@ -63,7 +63,7 @@ def rebuild_indexes(disk: Disk, directory: str, base_offset: int) -> None:
     since, timestamp, timestamp_offset = 0, -1, base_offset
     try:
         for position, header, _ in headers(disk, directory, base_offset):
-            if header.max_timestamp > timestamp:
+            if header.max_timestamp > timestamp and header.record_count:
                 timestamp, timestamp_offset = header.max_timestamp, header.last_offset
             if since > config.index_interval_bytes:
                 index.add(header.last_offset, position)

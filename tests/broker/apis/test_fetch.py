@@ -1,6 +1,7 @@
 """Fetch: what it answers and how much, when it parks, and its sessions (KIP-227)."""
 
 import asyncio
+import errno
 
 import pytest
 
@@ -450,6 +451,30 @@ def test_what_is_cold_is_read_ahead_first(on_node, monkeypatch):
             (0, BATCH_BYTES),
             (BATCH_BYTES, BATCH_BYTES),
         ]
+
+    on_node(test)
+
+
+def test_what_cannot_be_read_ahead_is_a_storage_error(on_node, monkeypatch, caplog):
+    """EIO on the helper thread: the directory goes offline, and no byte of it is sent."""
+
+    async def test(node):
+        await node.topic("a")
+        partition = await append(node)
+        file = partition.log.active.reader()
+
+        def refuse(self, *piece):
+            raise OSError(errno.EIO, "Input/output error", self.path)
+
+        monkeypatch.setattr(type(file), "is_resident", lambda *_: False)
+        monkeypatch.setattr(type(file), "read_ahead", refuse)
+        (row,) = answered(await node.ask(fetch(node, ("a", part()))))
+        assert row.error_code == ErrorCode.KAFKA_STORAGE_ERROR
+        assert not row.records
+        assert file.path in caplog.text
+        monkeypatch.undo()
+        (row,) = answered(await node.ask(fetch(node, ("a", part()))))
+        assert row.error_code == ErrorCode.KAFKA_STORAGE_ERROR, "until the next start"
 
     on_node(test)
 
