@@ -7,6 +7,7 @@ import pytest
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.coordinator.transaction.state import State
 from ottla.records.control import Marker
+from tests.broker.apis.test_join_group import join, sync
 from tests.broker.apis.test_transaction_epochs import markers_held
 from tests.broker.apis.transacting import (
     FEW,
@@ -81,6 +82,48 @@ def test_a_timeout_while_markers_are_written_changes_nothing(on_node, protocol, 
 
     options = {**FEW, "transaction.abort.timed.out.transaction.cleanup.interval.ms": "10"}
     on_node(test, options)
+
+
+@both
+def test_only_who_is_of_the_group_now_commits_its_offsets(on_node, protocol):
+    """KIP-447: the member and its generation fence, as epochs do; nothing is pending of what was
+    refused."""
+
+    async def test(node):
+        await node.topic("a")
+        client = Client(node, protocol=protocol)
+        await client.init_patiently()
+        assert await client.commit_offset("g", "a", 0, 1, generation_id_or_member_epoch=3) == (
+            ErrorCode.ILLEGAL_GENERATION
+        ), "of a group that is not there"
+        joined = await node.ask(join(), 3)
+        member, generation = joined.member_id, joined.generation_id
+
+        async def commit(offset, member_id, generation_id):
+            return await client.commit_offset(
+                "g",
+                "a",
+                0,
+                offset,
+                member_id=member_id,
+                generation_id_or_member_epoch=generation_id,
+            )
+
+        assert await commit(1, member, generation) == 0, "also in a rebalance"
+        assert not (await node.ask(sync(member, generation, b"all"), 2)).error_code
+        assert await commit(2, "somebody", generation) == ErrorCode.UNKNOWN_MEMBER_ID
+        assert await commit(2, member, generation - 1) == ErrorCode.ILLEGAL_GENERATION
+        assert await commit(2, member, generation + 1) == ErrorCode.ILLEGAL_GENERATION
+        assert await group_offset(node, "g", "a") == (ErrorCode.UNSTABLE_OFFSET_COMMIT, -1)
+        assert await client.end() == 0
+        await settled(node)
+        assert await group_offset(node, "g", "a") == (0, 1)
+        assert await commit(5, "", -1) == 0, "a producer that names no member"
+        assert await client.end() == 0
+        await settled(node)
+        assert await group_offset(node, "g", "a") == (0, 5)
+
+    on_node(test, {**FEW, "group.initial.rebalance.delay.ms": "0"})
 
 
 @pytest.mark.parametrize(
