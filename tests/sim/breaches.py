@@ -179,6 +179,12 @@ def an_offset_that_goes_back(story: Story) -> None:
     story.read_offset(4)
 
 
+def an_offset_of_a_former_owner(story: Story) -> None:
+    story.commit(5)
+    story.commit(4)
+    story.read_offset(4)
+
+
 def an_offset_that_vanishes(story: Story) -> None:
     story.commit(4)
     story.read_offset(-1)
@@ -371,6 +377,7 @@ BREACHES: list[tuple[str, Callable[[Story], None]]] = [
     ("offset-invented", an_offset_of_an_aborted_transaction),
     ("offset-invented", an_offset_before_its_transaction_commits),
     ("offset-back", an_offset_that_goes_back),
+    ("offset-back", an_offset_of_a_former_owner),
     ("offset-back", an_offset_that_vanishes),
     ("offset-back", an_offset_that_was_read_and_goes_back),
     ("offset-back", an_offset_of_a_committed_transaction_is_missing),

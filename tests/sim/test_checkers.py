@@ -104,6 +104,9 @@ def test_groups_with_which_nothing_is_wrong() -> None:
     story.read_offset(6)
     story.commit(7, txn=story.txn())
     story.read_offset(7)
+    story.commit(1)
+    story.commits[-1].is_rewind = True
+    story.read_offset(1)
     story.claims.append(Claim("g", KEY, "one", 1, 1.0, 5.0))
     story.claims.append(Claim("g", KEY, "two", 2, 5.0))
     story.claims.append(Claim("h", KEY, "three", 2, 5.0))

@@ -54,7 +54,7 @@ class ClassicMember(GroupMember):
                 continue
             await self.find_positions()
             while await self._beat():
-                if self.wants_to_go():
+                if self.is_unsteady():
                     await self._leave()
                 await self.move_on()
                 await asyncio.sleep(self.rng.uniform(*BEAT_S))

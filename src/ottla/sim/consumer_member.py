@@ -26,6 +26,7 @@ OVER: Final = (
     ErrorCode.FENCED_MEMBER_EPOCH,
     ErrorCode.UNRELEASED_INSTANCE_ID,
     ErrorCode.FENCED_INSTANCE_ID,
+    ErrorCode.GROUP_ID_NOT_FOUND,
 )
 
 
@@ -40,7 +41,7 @@ class ConsumerMember(GroupMember):
             is_new = False
             await self._reconcile()
             await self.find_positions()
-            if self.wants_to_go():
+            if self.is_unsteady():
                 await self._leave()
             await self.move_on()
             await asyncio.sleep(self.rng.uniform(*BEAT_S))

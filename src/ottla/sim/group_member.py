@@ -23,10 +23,12 @@ from ottla.sim.group_offsets import fetch_offsets, find_group
 from ottla.sim.history import Claim, Commit, Fate, History, Key, Topic
 from ottla.sim.stubborn import Stubborn, Told
 
-SESSION_MS: Final = 2_500
-REBALANCE_MS: Final = 2_000
+SESSION_MS: Final = 1_000
+REBALANCE_MS: Final = 800
 PATIENCE_S: Final = REBALANCE_MS / 1_000
 DRAIN_S: Final = 3.0
+UNSTEADY: Final = 0.03
+PAUSE_S: Final = (0.5, 3.0)
 BEAT_S: Final = (0.05, 0.4)
 AWAY_S: Final = (0.0, 1.0)
 
@@ -61,7 +63,7 @@ class GroupMember:
         self.held: dict[Key, Claim] = {}
         self.topic: Topic
         self.is_calm = False
-        """It neither leaves nor dies any more."""
+        """It neither leaves nor dies nor pauses any more."""
         self._name = name
         self._boot = boot
         self._life = 0
@@ -88,8 +90,8 @@ class GroupMember:
         """One life as a member. Out where it ends."""
         raise NotImplementedError
 
-    def wants_to_go(self, chance: float = 0.03) -> bool:
-        return not self.is_calm and self.rng.random() < chance
+    def is_unsteady(self) -> bool:
+        return not self.is_calm and self.rng.random() < UNSTEADY
 
     # ---- partitions
 
@@ -125,8 +127,10 @@ class GroupMember:
             self._positions.setdefault(key, max(0, told[key]))
 
     async def move_on(self) -> None:
-        """Some records of each partition are done with: commit that. Out where it is refused for
-        good."""
+        """Some records of each partition are done with: commit that, now and then too late. Out
+        where it is refused for good."""
+        if self.is_unsteady():
+            await asyncio.sleep(self.rng.uniform(*PAUSE_S))
         if not self.held or self.rng.random() < 0.3:
             return
         for key in self.held:

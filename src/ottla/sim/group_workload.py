@@ -17,7 +17,7 @@ from ottla.sim.classic_member import ClassicMember
 from ottla.sim.consumer_member import ConsumerMember
 from ottla.sim.group_member import PATIENCE_S, SESSION_MS, GroupMember
 from ottla.sim.group_offsets import fetch_offsets
-from ottla.sim.history import Fate
+from ottla.sim.history import Fate, Topic
 from ottla.sim.logbook import Logbook
 from ottla.sim.nemesis import Nemesis
 from ottla.sim.replayed import compare_replayed
@@ -58,9 +58,9 @@ class Run(Stage):
             for group, kinds in MEMBERS
             for number, kind in enumerate(kinds)
         ]
-        client = self.client("admin")
-        self.admin = Admin(client, self.history, sim.rng("admin"), self.boot, PLAN)
-        self.stubborn = Stubborn(client, sim.rng("offsets"))
+        self.admin = Admin(self.client("admin"), self.history, sim.rng("admin"), self.boot, PLAN)
+        self.rng = sim.rng("observer")
+        self.observer = Stubborn(self.client("observer"), self.rng)
 
     def _member(self, kind: type[GroupMember], group: str, number: int) -> GroupMember:
         host = f"{group}-{number}"
@@ -81,6 +81,7 @@ class Run(Stage):
         (topic,) = self.history.topics
         loop = asyncio.get_running_loop()
         tasks = [loop.create_task(member.run(topic)) for member in self.members]
+        tasks.append(loop.create_task(self._observe(topic)))
         nemesis = Nemesis(self.server, self.history, self.peers)
         await nemesis.run(RUN_S)
         for member in self.members:
@@ -94,10 +95,17 @@ class Run(Stage):
             if not task.cancelled():
                 task.result()
         for group, _ in MEMBERS:
-            told = await fetch_offsets(self.stubborn, self.history, group, topic, self.boot)
+            told = await fetch_offsets(self.observer, self.history, group, topic, self.boot)
             if told is None:
                 raise Violation("no-progress", f"the offsets of {group} cannot be read")
         return nemesis
+
+    async def _observe(self, topic: Topic) -> None:
+        """Ask for offsets, whatever goes on."""
+        while True:
+            group, _ = self.rng.choice(MEMBERS)
+            await fetch_offsets(self.observer, self.history, group, topic, self.boot)
+            await asyncio.sleep(self.rng.uniform(0, 0.1))
 
     async def _until_settled(self, group: str) -> None:
         """Every partition is held by one member, and stays with it for a while."""

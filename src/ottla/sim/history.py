@@ -167,6 +167,8 @@ class Commit:
     txn: int = NO_TXN
     may_linger: bool = False
     """It was sent more than once: a copy may come into the log after its answer."""
+    is_rewind: bool = False
+    """Its client means to go back."""
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """`python -m ottla.sim`: run seeds, print a line for each that fails and a closing count.
 
 A failing line ends with the command that replays it. With `--trace` every event is shown. The
-exit code is 1 if a seed failed. A word in front asks for something else:
+exit code is 1 if a seed failed. `--workload` says what runs: the whole node and its data, groups
+(classic and new) or transactions. A word in front asks for something else:
 
     power --images N    so many power cuts of the storage by itself, compared with a model
     failpoints          the list of them, and which of them the storage workload hits

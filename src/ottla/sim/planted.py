@@ -1,9 +1,10 @@
 """Faults to plant in the node, a line or a few each: the simulation must find every one.
 
-A list, as data: the name of each says what the code does wrong, and `finder` which workload has
-to find it. `whole` runs seeds of a whole node with its clients and its faults, `storage` the
-storage by itself with images of power cuts. A fault that no seed finds means that the simulation
-has stopped being able to find what it is for.
+A list, as data: the name of each says what the code does wrong, and `finder` which workload has to
+find it. `whole` runs seeds of a whole node with its clients and its faults, `transactions` and
+`groups` those of the coordinators (`planted_coordinators`), `storage` the storage by itself with
+images of power cuts. A fault that no seed finds means that the simulation has stopped being able to
+find what it is for.
 
 What is "not synced" is planted at the disk: the call is made and does nothing.
 """
@@ -15,9 +16,12 @@ from ottla.records.sieve import RawRecord
 from ottla.replica.partition import Partition
 from ottla.sim.disk import SimDisk, SimFile
 from ottla.sim.failpoints import point_of
+from ottla.sim.group_workload import groups
 from ottla.sim.node_workload import whole_node
+from ottla.sim.planted_coordinators import GROUPS, TRANSACTIONS, Patch
 from ottla.sim.storage_workload import StorageRun
-from ottla.sim.workload import Violation, run_seed
+from ottla.sim.transaction_workload import transactions
+from ottla.sim.workload import Violation, Workload, run_seed
 from ottla.storage import recovery, retention, sound, tail_scan
 from ottla.storage.compaction import Compaction
 from ottla.storage.flusher import Flusher, Round
@@ -28,8 +32,13 @@ from ottla.storage.producer_state import ProducerState
 from ottla.storage.snapshots import Snapshots
 from ottla.storage.unflushed import Unflushed
 
-Patch = Callable[[object, str, object], None]
 Plant = Callable[[Patch], None]
+Finder = Literal["whole", "transactions", "groups", "storage"]
+WORKLOADS: Final[dict[Finder, Workload]] = {
+    "whole": whole_node,
+    "transactions": transactions,
+    "groups": groups,
+}
 
 WHOLE_SEEDS: Final = 40
 WHOLE_POWER_CUTS: Final = 40
@@ -275,7 +284,7 @@ def compaction_drops_a_record_too_many(patch: Patch) -> None:
 
 class Planted(NamedTuple):
     plant: Plant
-    finder: Literal["whole", "storage"]
+    finder: Finder
 
     @property
     def name(self) -> str:
@@ -283,6 +292,8 @@ class Planted(NamedTuple):
 
 
 PLANTED: Final = [
+    *(Planted(plant, "transactions") for plant in TRANSACTIONS),
+    *(Planted(plant, "groups") for plant in GROUPS),
     *(
         Planted(plant, "whole")
         for plant in (
@@ -328,18 +339,18 @@ class Found(NamedTuple):
     error: BaseException
 
 
-def search(finder: Literal["whole", "storage"]) -> Found | None:
+def search(finder: Finder) -> Found | None:
     """Run seeds until one finds something; None where none does."""
-    count = WHOLE_SEEDS if finder == "whole" else STORAGE_SEEDS
+    count = STORAGE_SEEDS if finder == "storage" else WHOLE_SEEDS
     for seed in range(1, count + 1):
-        error = _whole(seed) if finder == "whole" else _storage(seed)
+        error = _storage(seed) if finder == "storage" else _whole(finder, seed)
         if error is not None:
             return Found(seed, error)
     return None
 
 
-def _whole(seed: int) -> BaseException | None:
-    return run_seed(whole_node, seed, WHOLE_POWER_CUTS).error
+def _whole(finder: Finder, seed: int) -> BaseException | None:
+    return run_seed(WORKLOADS[finder], seed, WHOLE_POWER_CUTS).error
 
 
 def _storage(seed: int) -> BaseException | None:

@@ -58,7 +58,7 @@ class Run(Stage):
         self.last_reader = self.reader("last", 0, is_committed=True)
         client = self.client("admin")
         self.admin = Admin(client, self.history, sim.rng("admin"), self.boot, PLAN)
-        self.stubborn = Stubborn(client, sim.rng("offsets"))
+        self.observer = Stubborn(self.client("observer"), sim.rng("offsets"))
 
     def _transactional(self, number: int, transactional_id: str) -> TransactionalProducer:
         host = f"transactional-{number}"
@@ -97,6 +97,7 @@ class Run(Stage):
             *(producer.run([mixed], until) for producer in self.producers),
             *(copier.copy(source, target, until) for copier in self.copiers),
             *(follower.follow([mixed, target], until) for follower in self.followers),
+            self._observe(source, until),
         ]
         tasks = [asyncio.get_running_loop().create_task(each) for each in work]
         nemesis = Nemesis(self.server, self.history, self.peers)
@@ -107,10 +108,16 @@ class Run(Stage):
         for topic in (mixed, target):
             await self._until_stable(topic)
         await self.read_all(self.last_reader, self.history.topics)
-        told = await fetch_offsets(self.stubborn, self.history, GROUP, source, self.boot)
+        told = await fetch_offsets(self.observer, self.history, GROUP, source, self.boot)
         if told is None:
             raise Violation("no-progress", f"the offsets of {GROUP} cannot be read")
         return nemesis
+
+    async def _observe(self, source: Topic, until: float) -> None:
+        """Ask for the group's offsets, whatever goes on."""
+        while self.sim.loop.time() < until:
+            await fetch_offsets(self.observer, self.history, GROUP, source, self.boot)
+            await asyncio.sleep(self.rng.uniform(0, 0.2))
 
     async def _end(self, producer: TransactionalProducer) -> None:
         while True:

@@ -35,7 +35,7 @@ Transactions (`transactions`):
 Groups (`groups`):
 
     offset-invented       a group's offset is one that somebody committed, in no aborted transaction
-    offset-back           and none that was replaced before
+    offset-back           and it never goes back, unless a client did
     two-owners            two members of a group never hold a partition at once
 
     surprise              no answer that no fault explains

@@ -38,22 +38,21 @@ def offset_invented(history: History) -> Findings:
 
 
 def offset_back(history: History) -> Findings:
-    """A reading is stale where another commit is known to have come between the one that it
-    shows and the moment when it was asked for."""
+    """A group reads on: a reading below what is known to be committed since a client last went
+    back is excused by a commit that has no answer, or whose copies may come late."""
     for commits, readings in _by_line(history):
         read_at: dict[int, float] = {}
+        went_back_at = max((each.ended_at for each in commits if each.is_rewind), default=-1.0)
+        fresh = [each for each in commits if each.sent_at > went_back_at]
         for reading in readings:
             asked_at = reading.span.asked_at
-            firm = (each for each in commits if _counts_by(history, each, read_at) < asked_at)
-            newest = max(firm, key=lambda commit: commit.sent_at, default=None)
-            shown = (commit for commit in commits if commit.offset == reading.offset)
-            if (
-                newest is not None
-                and newest.offset != reading.offset
-                and all(_latest(commit) < newest.sent_at for commit in shown)
-            ):
-                known = f"{newest.offset} of {newest.who} at {newest.sent_at:.3f} is known"
-                yield f"{_show(history, reading)}: {known} to be newer"
+            firm = (each for each in fresh if _counts_by(history, each, read_at) < asked_at)
+            known = max(firm, key=lambda commit: commit.offset, default=None)
+            if known is not None and reading.offset < known.offset:
+                shown = (commit for commit in commits if commit.offset == reading.offset)
+                if not any(map(_may_come_late, shown)):
+                    told = f"{known.offset} of {known.who} at {known.sent_at:.3f} was committed"
+                    yield f"{_show(history, reading)}: {told}"
             read_at.setdefault(reading.offset, reading.span.told_at)
 
 
@@ -62,9 +61,8 @@ def _earliest(history: History, commit: Commit) -> float:
     return commit.sent_at if commit.txn == NO_TXN else history.txns[commit.txn].asked_at
 
 
-def _latest(commit: Commit) -> float:
-    """After this it does not come into the log any more."""
-    return commit.ended_at if commit.fate is Fate.OK and not commit.may_linger else NEVER
+def _may_come_late(commit: Commit) -> bool:
+    return commit.fate is not Fate.OK or commit.may_linger
 
 
 def _counts_by(history: History, commit: Commit, read_at: dict[int, float]) -> float:
