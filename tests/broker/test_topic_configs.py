@@ -343,14 +343,14 @@ def test_file_delete_delay_ms(with_configs, clock, tmp_path):
         clock.now_ms += 1
         await until(lambda: not log_of(node).is_flushing)
         node.services.replicas.clean_up()
-        assert leaving() == []
+        await until(lambda: leaving() == [])
         topic_id = node.image.topics["a"].id
         await node.services.controller.delete_topic(topic_id)
         assert list(tmp_path.glob("*/a-0.*-delete"))
         clock.now_ms += 300
         await turns()
         node.services.replicas.clean_up()
-        assert not list(tmp_path.glob("*/a-0*"))
+        await until(lambda: not list(tmp_path.glob("*/a-0*")))
 
     with_configs(test, file_delete_delay_ms="300", retention_ms="1000")
 

@@ -321,3 +321,52 @@ def failing_in(name: str, sound: Any) -> Any:
         return sound(self, argument)
 
     return failing
+
+
+def test_files_of_what_was_deleted_go_on_a_helper_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of 1 GiB takes a third of a second. What there is no descriptor for comes again."""
+    threads: list[threading.Thread] = []
+    errors = [OSError(errno.EMFILE, "Too many open files")]
+    remove_directory, remove = HostDisk.remove_directory, HostDisk.remove
+
+    def removing(self: HostDisk, path: str) -> None:
+        threads.append(threading.current_thread())
+        if errors:
+            raise errors.pop()
+        remove_directory(self, path)
+
+    def removing_file(self: HostDisk, path: str) -> None:
+        if path.endswith(".log.deleted"):
+            threads.append(threading.current_thread())
+        remove(self, path)
+
+    monkeypatch.setattr(HostDisk, "remove_directory", removing)
+    monkeypatch.setattr(HostDisk, "remove", removing_file)
+
+    async def test(controller: Any, replicas: ReplicaManager) -> None:
+        [directory] = replicas.directories
+        at_once = {"file.delete.delay.ms": "0"}
+        kept = await make(controller, "kept", **at_once)
+        topic = await make(controller, "t", **at_once)
+        partition = replicas.leader_of(kept.id, 0)
+        partition.append_own(own_batch(), 1)
+        await until(lambda: partition.high_watermark == 1)
+        partition.log.advance_start(1)
+        replicas.clean_up()  # rolls
+        await until(lambda: not partition.log.has_retired)
+        await controller.delete_topic(topic.id)
+        for _ in range(2):
+            assert directory.removing is None
+            replicas.clean_up()
+            assert directory.removing is not None
+            replicas.clean_up()  # one after the other
+            await directory.removing
+        assert not list(tmp_path.glob("d0/t-0*"))
+        assert not list(tmp_path.glob("d0/kept-0/*.deleted"))
+        assert not directory.log_dir.is_offline
+
+    on_node(tmp_path, test)
+    assert len(threads) >= 3
+    assert threading.main_thread() not in threads

@@ -18,6 +18,7 @@ from ottla.storage.compaction import Compaction
 from ottla.storage.flusher import flush_now
 from ottla.storage.log import Log
 from ottla.storage.log_dir import LogDir
+from ottla.storage.removal import remove_files
 from ottla.storage.replacement import Replacement
 from ottla.storage.transaction_index import AbortedTransaction
 
@@ -255,7 +256,7 @@ class History:
             map_bytes=map_bytes,
             write_checkpoint=lambda: checkpoint(self.log_dir),
         )
-        self.log.remove_deleted(self.clock.now_ms)
+        remove_files(self.log.disk, self.log.take_deleted(self.clock.now_ms))
 
     # -- what must hold
 

@@ -10,8 +10,10 @@ from ottla.records.builder import build_batch
 from ottla.records.record import Record
 from ottla.storage.config import LogConfig
 from ottla.storage.log import AppendInfo, Log
+from ottla.storage.log_dir import LogDir
 from ottla.storage.opening import Opening
 from ottla.storage.recovery import open_log
+from ottla.storage.removal import remove_directories
 
 ORDERS = TopicPartition("orders", PartitionIndex(0))
 DIRECTORY = "data/orders-0"
@@ -82,3 +84,10 @@ def read_all(log: Log, end_offset: int | None = None, *, max_bytes: int = 1 << 2
         assert at == length, "whole batches only"
         hint = found.hint
     return batches
+
+
+def remove_deleted_of(log_dir: LogDir) -> None:
+    """Whole logs that were deleted long enough ago."""
+    paths = log_dir.take_deleted()
+    remove_directories(log_dir.disk, log_dir.path, paths)
+    log_dir.removed(paths)

@@ -23,6 +23,7 @@ from ottla.storage.config import LONG_MAX, LogConfig
 from ottla.storage.flusher import flush_now
 from ottla.storage.log import Log
 from ottla.storage.offset_map import SLOT_BYTES
+from ottla.storage.removal import remove_files
 from ottla.storage.replacement import Replacement
 from ottla.storage.transaction_index import AbortedTransaction, TransactionIndex
 
@@ -386,7 +387,7 @@ def test_small_segments_become_one(compacted: Log, disk: MemoryDisk) -> None:
     assert len(compacted.segments) == 2
     assert compacted.segments[0].base_offset == 0
     assert [offset for offset, _, _ in there(compacted)] == [36, 37, 38, 39]
-    compacted.remove_deleted(1 << 40)
+    remove_files(compacted.disk, compacted.take_deleted(1 << 40))
     assert not [name for name in disk.files if name.endswith((".deleted", ".swap", ".cleaned"))]
     assert read_all(reopen(disk.copy(), COMPACTED, recovery_point=40)) == read_all(compacted)
 
@@ -660,12 +661,12 @@ def test_a_swap_holds_back_retention_and_truncation(compacted: Log, disk: Memory
     with pytest.raises(BugError):
         compacted.truncate_to(3, 1_000)
     replacement.swap(1_000)
-    compacted.remove_deleted(1 << 40)
+    remove_files(compacted.disk, compacted.take_deleted(1 << 40))
     assert [name for name in disk.files if name.endswith(".deleted")]
     replacement.finish()
     replacement.end()
     assert compacted.drop_retired(1_000, compacted.log_start_offset) > 0
-    compacted.remove_deleted(1 << 40)
+    remove_files(compacted.disk, compacted.take_deleted(1 << 40))
     assert not [name for name in disk.files if name.endswith((".deleted", ".swap"))]
 
 

@@ -25,6 +25,7 @@ from ottla.sim.storage_workload import StorageRun, Untraced, open_dir
 from ottla.sim.workload import Violation
 from ottla.storage.flusher import flush_now
 from ottla.storage.log_dir import LogDir, LogDirError
+from tests.storage.makers import remove_deleted_of
 
 from .makers import ORDERS, TINY, append, batch_of
 from .test_faults import no_syncfs
@@ -98,7 +99,7 @@ def delete(life: Life) -> None:
     life.log_dir.delete(NAME)
     life.logs.pop(NAME)
     life.clock.now_ms += 100
-    life.log_dir.remove_deleted()
+    remove_deleted_of(life.log_dir)
 
 
 def make_anew(life: Life) -> None:

@@ -16,6 +16,7 @@ from ottla.storage.config import LogConfig
 from ottla.storage.flusher import flush_now
 from ottla.storage.identity import Identity
 from ottla.storage.log_dir import LogDir, LogDirError
+from tests.storage.makers import remove_deleted_of
 
 from .makers import ORDERS, TINY, append, batch_of, read_all
 from .memory_disk import MemoryDisk
@@ -338,10 +339,10 @@ def test_delete_renames_first_and_removes_later(disk: MemoryDisk) -> None:
     assert len(names) == 1
     assert names[0].startswith("data/orders-0.")
     assert names[0].endswith("-delete")
-    log_dir.remove_deleted()
+    remove_deleted_of(log_dir)
     assert names[0] in disk.directories
     clock.now_ms += TINY.file_delete_delay_ms
-    log_dir.remove_deleted()
+    remove_deleted_of(log_dir)
     assert names[0] not in disk.directories
     assert disk.open_count == 0
 
@@ -354,11 +355,11 @@ def test_a_log_under_flush_is_not_closed(disk: MemoryDisk) -> None:
     work = log.begin_flush()
     log_dir.delete(ORDERS)
     clock.now_ms += TINY.file_delete_delay_ms
-    log_dir.remove_deleted()
+    remove_deleted_of(log_dir)
     for file in work.files:
         assert file.is_open  # type: ignore[attr-defined]
     log.finish_flush(work)
-    log_dir.remove_deleted()
+    remove_deleted_of(log_dir)
     assert disk.open_count == 0
 
 

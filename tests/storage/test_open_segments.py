@@ -4,6 +4,7 @@ import pytest
 
 from ottla.storage.log import Log
 from ottla.storage.open_segments import OpenSegments, capacity_for
+from ottla.storage.removal import remove_files
 
 from .makers import append, batch_of, make_log, read_all
 from .memory_disk import MemoryDisk
@@ -108,7 +109,7 @@ def test_a_range_of_a_segment_that_left_is_not_taken_from_its_namesake(disk: Mem
     log.advance_start(log.segments[1].base_offset)
     log.drop_retired(1_000, log.log_start_offset)
     assert file.pread(length, position) == data, "its descriptor is still there"
-    log.remove_deleted(1 << 60)
+    remove_files(log.disk, log.take_deleted(1 << 60))
     with pytest.raises(OSError, match="left its log"):
         file.pread(length, position)
 

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 from ottla.storage.log import Log
+from ottla.storage.removal import remove_files
 
 from .makers import (
     DIRECTORY,
@@ -131,9 +132,9 @@ def test_files_are_renamed_first_and_removed_later(disk: MemoryDisk) -> None:
     assert f"{0:020d}.log" not in names
     file, position, length = found.range
     assert len(file.pread(length, position)) == length, "a reply that is under way"
-    log.remove_deleted(1_000_049)
+    remove_files(log.disk, log.take_deleted(1_000_049))
     assert f"{0:020d}.log.deleted" in disk.list_directory(DIRECTORY)
-    log.remove_deleted(1_000_050)
+    remove_files(log.disk, log.take_deleted(1_000_050))
     assert not [name for name in disk.list_directory(DIRECTORY) if name.endswith(".deleted")]
     log.close()
     assert disk.open_count == 0

@@ -390,6 +390,8 @@ class ReplicaManager:
             idle: asyncio.Future[None] = loop.create_future()
             directory.flusher.when_idle(partial(idle.set_result, None))
             await idle
+            if directory.removing is not None:
+                await directory.removing
         for directory in self.directories:
             is_clean = not directory.flusher.has_given_up
             try:

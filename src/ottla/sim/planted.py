@@ -29,6 +29,7 @@ from ottla.storage.leader_epochs import LeaderEpochs
 from ottla.storage.log import Log
 from ottla.storage.log_dir import LogDir
 from ottla.storage.producer_state import ProducerState
+from ottla.storage.removal import remove_files
 from ottla.storage.snapshots import Snapshots
 from ottla.storage.unflushed import Unflushed
 
@@ -239,7 +240,7 @@ def segments_go_before_the_log_start_is_durable(patch: Patch) -> None:
     def hasty(self: Log, now_ms: int, high_watermark: int) -> None:
         retire(self, now_ms, high_watermark)
         self.drop_retired(now_ms, self.log_start_offset)
-        self.remove_deleted(now_ms + (1 << 40))
+        remove_files(self.disk, self.take_deleted(now_ms + (1 << 40)))
 
     patch(Log, "retire_old_segments", hasty)
 

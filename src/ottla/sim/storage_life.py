@@ -26,6 +26,7 @@ from ottla.storage.config import LogConfig
 from ottla.storage.flusher import Flusher
 from ottla.storage.log import Log
 from ottla.storage.log_dir import LogDir
+from ottla.storage.removal import remove_directories, remove_files
 from ottla.storage.replacement import Replacement
 
 T = TypeVar("T")
@@ -376,8 +377,10 @@ class Life:
 
     def _sweep(self) -> None:
         for log in self.logs.values():
-            log.remove_deleted(self.clock.now_ms)
-        self.log_dir.remove_deleted()
+            remove_files(self.disk, log.take_deleted(self.clock.now_ms))
+        paths = self.log_dir.take_deleted()
+        remove_directories(self.disk, self.log_dir.path, paths)
+        self.log_dir.removed(paths)
 
 
 def _offline(error: OSError) -> None:

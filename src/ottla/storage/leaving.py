@@ -1,9 +1,11 @@
 """Logs of a directory whose own directory has been renamed: deleted ones, and strays.
 
 Deleting renames the partition's directory, so that its name is free at once. Its files go when
-`file.delete.delay.ms` is over and no flush is using them; those of a stray stay.
+`file.delete.delay.ms` is over and no flush is using them, on any thread (`removal`);
+those of a stray stay.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ottla.base.world import Clock, Disk
@@ -27,6 +29,7 @@ class LeavingLogs:
         self.directory = directory
         self.clock = clock
         self._logs: list[Leaving] = []
+        self._due: list[str] = []
 
     def add(self, log: Log | None, path: str, *, is_removed: bool) -> None:
         """The log's directory is `path` now."""
@@ -37,22 +40,20 @@ class LeavingLogs:
         due_ms = self.clock.time_ms() + delay_ms
         self._logs.append(Leaving(due_ms, log, path if is_removed else ""))
 
-    def remove_due(self) -> None:
-        """Close and remove what was deleted long enough ago. What an error leaves is tried
-        again the next time."""
+    def take_due(self) -> list[str]:
+        """Close what was deleted long enough ago; the directories that are to be removed."""
         now_ms = self.clock.time_ms()
-        going = [each for each in self._logs if each.is_due(now_ms)]
-        if not going:
-            return
-        # Their new names first: else a power cut might bring one back under the old one, half
-        # empty, as a log that lost what was flushed.
-        self.disk.sync_directory(self.directory)
-        for leaving in going:
+        for leaving in [each for each in self._logs if each.is_due(now_ms)]:
             if leaving.log is not None:
                 leaving.log.close()
-            if leaving.remove_path and self.disk.is_directory(leaving.remove_path):
-                self.disk.remove_directory(leaving.remove_path)
+            if leaving.remove_path:
+                self._due.append(leaving.remove_path)
             self._logs.remove(leaving)
+        return self._due[:]
+
+    def removed(self, paths: Sequence[str]) -> None:
+        """These are gone; those of which that is not told are taken again the next time."""
+        self._due = [each for each in self._due if each not in paths]
 
     def close(self) -> None:
         for leaving in self._logs:

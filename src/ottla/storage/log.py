@@ -376,7 +376,6 @@ class Log:
         """Retention by time, by size and by the log start moves the log start. The segments below
         it go with `drop_retired`, when the new start is on the disk: a power cut may undo some
         renames and not others, and must not leave a hole where nobody expects one."""
-        self.remove_deleted(now_ms)
         self.producer_state.expire(now_ms, self.config.producer_id_expiration_ms)
         for segment in self.segments:
             segment.release()
@@ -419,10 +418,12 @@ class Log:
         self._segments.replace(gone, segment, now_ms + self.config.file_delete_delay_ms)
         segment.log = self
 
-    def remove_deleted(self, now_ms: int) -> None:
-        """Close and remove the files of dropped segments whose delay is over."""
-        if not (self.is_flushing or self.is_replacing):
-            self._segments.remove_deleted(now_ms)
+    def take_deleted(self, now_ms: int) -> list[str]:
+        """Close the files of dropped segments whose delay is over; their paths. Removing them
+        (`remove_files`) takes a file system a while where they are large."""
+        if self.is_flushing or self.is_replacing:
+            return []
+        return self._segments.take_deleted(now_ms)
 
     def truncate_to(self, offset: int, now_ms: int) -> None:
         """Forget everything from the batch that holds `offset` on, for good."""

@@ -322,9 +322,13 @@ class LogDir:
         self.high_watermarks.pop(topic_partition, None)
         self._leaving.add(log, path, is_removed=suffix == DELETE_SUFFIX)
 
-    def remove_deleted(self) -> None:
-        """Remove what was deleted long enough ago. Call it now and then."""
-        self._leaving.remove_due()
+    def take_deleted(self) -> list[str]:
+        """Close what was deleted long enough ago; its directories, for `remove_directories`, and
+        `removed` when that was done."""
+        return self._leaving.take_due()
+
+    def removed(self, paths: Sequence[str]) -> None:
+        self._leaving.removed(paths)
 
     # -- checkpoints
 

@@ -85,12 +85,14 @@ class LogSegments:
             each.leave()
         self.forget_places()
 
-    def remove_deleted(self, now_ms: int) -> None:
-        """Close and remove the files of those whose moment has come."""
+    def take_deleted(self, now_ms: int) -> list[str]:
+        """Close those whose moment has come; their files, to be removed."""
+        paths: list[str] = []
         while self._leaving and self._leaving[0][0] <= now_ms:
             _, segment = self._leaving.pop(0)
             segment.close()
-            segment.remove(DELETED)
+            paths += segment.paths(DELETED)
+        return paths
 
     def move(self, directory: str) -> None:
         for segment in self._with_leaving():

@@ -26,6 +26,7 @@ from ottla.storage.names import (
     file_name,
 )
 from ottla.storage.offset_index import OffsetIndex
+from ottla.storage.removal import remove_files
 from ottla.storage.time_index import TimeIndex
 from ottla.storage.transaction_index import TransactionIndex
 
@@ -360,11 +361,13 @@ class Segment:
         files = (self.file, self.index.file, self.time_index.file)
         return [file for file in files if file is not None]
 
+    def paths(self, state: str) -> list[str]:
+        """Of its files of that last name, there or not."""
+        return [self.stem + kind + state for kind in KINDS]
+
     def remove(self, state: str) -> None:
         """Remove its files of that last name."""
-        for kind in KINDS:
-            with suppress(FileNotFoundError):
-                self.disk.remove(self.stem + kind + state)
+        remove_files(self.disk, self.paths(state))
 
     def rename(self, state: str) -> None:
         """Give its files another last name; the ones that are not there are passed over."""
