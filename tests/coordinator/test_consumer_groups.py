@@ -562,3 +562,34 @@ def test_a_full_node_goes_on_with_the_members_it_has(monkeypatch: pytest.MonkeyP
         assert place.budget.bytes <= bound
 
     on_place(test)
+
+
+# -- what expires
+
+
+def test_a_consumer_groups_offsets_expire_and_the_group_with_the_last() -> None:
+    """Counted from the commit, of topics that no member reads; a group with members stays."""
+
+    async def test(place: ConsumerPlace) -> None:
+        a, b = place.make("a", 1), place.make("b", 1)
+        me = Consumer(place, "me")
+        await me.join()
+        for topic, topic_id in (("a", a), ("b", b)):
+            commit = place.commit(
+                7, member_id="me", generation=me.epoch, topic=topic, topic_id=topic_id
+            )
+            assert (await place.answer(commit)).error_code == 0
+        for _ in range(300):
+            await asyncio.sleep(30)
+            await me.beat()
+        assert (place.committed(topic="a"), place.committed(topic="b")) == (7, None)
+        assert (await place.beaten("me", -1)).error_code == 0
+        await asyncio.sleep(601)
+        assert place.machine.groups.ids() == []
+        place.shard.close()
+        again = ConsumerPlace(place.loop, place.place)
+        while again.shard.refusal:
+            await asyncio.sleep(0)
+        assert again.machine.groups.ids() == []
+
+    on_place(test, offsets_retention_minutes="60")

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ottla.base.errors import ErrorCode
@@ -20,6 +20,7 @@ STEPS = st.lists(
         st.tuples(st.just("static"), GROUPS, SLOTS),
         st.tuples(st.just("sync"), GROUPS, SLOTS),
         st.tuples(st.just("beat"), GROUPS, SLOTS),
+        st.tuples(st.just("settle"), GROUPS, SLOTS),
         st.tuples(st.just("leave"), GROUPS, SLOTS),
         st.tuples(st.just("commit"), GROUPS, SLOTS),
         st.tuples(st.just("simple"), GROUPS, SLOTS),
@@ -65,7 +66,19 @@ class Story:
             self.place.place.disk.fail_at(0)
             await self.settled()
             return
+        if kind == "settle":
+            await self.settle(where)
+            return
         self.request(kind, where, slot)
+
+    async def settle(self, group: str) -> None:
+        """Who is there goes through a generation."""
+        await asyncio.sleep(0.01)
+        slots = [slot for known, slot in self.ids if known == group]
+        for kind in ("join", "sync"):
+            for slot in slots:
+                self.request(kind, group, slot)
+            await asyncio.sleep(0.1)
 
     async def settled(self) -> None:
         while self.place.shard.refusal:
@@ -77,7 +90,9 @@ class Story:
         generation = self.generations.get(member_id, (-1, ""))[0]
         if kind in ("join", "static"):
             instance = f"i{slot}" if kind == "static" else None
-            options: dict[str, Any] = {"session_ms": 6_000, "rebalance_ms": 8_000}
+            said = b"%d" % (len(self.asked) % 3)
+            options: dict[str, Any] = {"protocols": (("range", said), ("sticky", said))}
+            options |= {"session_ms": 6_000 + len(self.asked) % 3, "rebalance_ms": 8_000}
             known = "" if kind == "static" else member_id
             pending = self.keep(place.join(known, group=group, instance=instance, **options))
             pending.future.add_done_callback(lambda future: self.joined(who, future.result()))
@@ -142,6 +157,7 @@ def check_counts(place: GroupPlace) -> None:
 
 @settings(deadline=None, max_examples=150)
 @given(STEPS)
+@example([("join", "g", 0), ("settle", "g", 0), ("simple", "h", 0), ("settle", "g", 0)])
 def test_the_log_says_what_memory_holds(steps: list[Any]) -> None:
     async def test(loop: SimLoop) -> None:
         story = Story(loop)
