@@ -3,16 +3,18 @@
     ./dev bench client [--quick] [--rounds N] [--only REGEX]
 
 One broker (`ottla serve`, in a process of its own), one topic for each run, every run in a fresh
-process; rounds are interleaved and medians are printed: records a second, CPU seconds of the
-client for a million records, and the peak of its memory. All clients produce idempotently with
-acks=all, 5 ms of linger and batches of 128 KiB; values are compressible text.
-
-Ottla's client has no native record kernel yet: its figures are those of pure Python.
+process; rounds are interleaved and medians are printed: records a second, their ratio to
+confluent-kafka's in the same run, CPU seconds of the client for a million records, and the peak
+of its memory. Loading a library is not counted. All clients produce idempotently with acks=all,
+5 ms of linger and batches of 128 KiB; values are compressible text, keys one of a thousand.
+Who consumes by batch takes out all values, as a list. `pure` is Ottla's client with the record
+kernel's Python twin.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import re
 import resource
 import statistics
@@ -22,19 +24,40 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 BATCH_BYTES: Final = 128 * 1024
 LINGER_MS: Final = 5
-COUNTS: Final = {"ottla": 400_000, "confluent": 400_000, "aiokafka": 60_000, "kafka-python": 40_000}
+COUNTS: Final = {
+    "ottla": 800_000,
+    "pure": 200_000,
+    "confluent": 800_000,
+    "aiokafka": 60_000,
+    "kafka-python": 40_000,
+}
+LARGE_SHARE: Final = 4
+"""Of 1 KiB it is so much less."""
 FILLED: Final = "filled"
+LIBRARIES: Final = {"confluent": "confluent_kafka", "kafka-python": "kafka", "pure": "ottla"}
+
+Rows = list[tuple[bytes | None, bytes]]
 
 
 def values(count: int, size: int) -> list[bytes]:
+    """Values of which every ten-thousandth is the same, so that their own memory is small."""
     text = b"The quick brown fox jumps over the lazy dog. " * (size // 40 + 1)
-    return [(b"%08d " % n + text)[:size] for n in range(count)]
+    different = [(b"%08d " % n + text)[:size] for n in range(min(count, 10_000))]
+    return [different[n % len(different)] for n in range(count)]
+
+
+def rows_of(count: int, size: int, keyed: str) -> Rows:
+    keys = [b"key-%d" % n for n in range(1_000)]
+    found = enumerate(values(count, size))
+    return [(keys[n % len(keys)] if keyed == "key" else None, value) for n, value in found]
 
 
 # --- producing --------------------------------------------------------------------------------
@@ -51,25 +74,26 @@ def ottla_producer(bootstrap: str, codec: str) -> Any:
     )
 
 
-def ottla_send_many(bootstrap: str, topic: str, codec: str, rows: list[bytes]) -> None:
+def ottla_send_many(bootstrap: str, topic: str, codec: str, rows: Rows) -> None:
     async def run() -> None:
         async with ottla_producer(bootstrap, codec) as producer:
-            await (await producer.send_many(topic, rows))
+            has_keys = rows[0][0] is not None
+            await (await producer.send_many(topic, rows if has_keys else [row[1] for row in rows]))
 
     asyncio.run(run())
 
 
-def ottla_send(bootstrap: str, topic: str, codec: str, rows: list[bytes]) -> None:
+def ottla_send(bootstrap: str, topic: str, codec: str, rows: Rows) -> None:
     async def run() -> None:
         async with ottla_producer(bootstrap, codec) as producer:
-            for row in rows:
-                await producer.send(topic, row)
+            for key, value in rows:
+                await producer.send(topic, value, key=key)
             await producer.flush()
 
     asyncio.run(run())
 
 
-def confluent_produce(bootstrap: str, topic: str, codec: str, rows: list[bytes]) -> None:
+def confluent_produce(bootstrap: str, topic: str, codec: str, rows: Rows) -> None:
     import confluent_kafka
 
     failures: list[Any] = []
@@ -83,10 +107,10 @@ def confluent_produce(bootstrap: str, topic: str, codec: str, rows: list[bytes])
             "on_delivery": lambda error, _: failures.append(error) if error else None,
         }
     )
-    for row in rows:
+    for key, value in rows:
         while True:
             try:
-                producer.produce(topic, row)
+                producer.produce(topic, value, key)
                 break
             except BufferError:
                 producer.poll(0.01)
@@ -95,7 +119,7 @@ def confluent_produce(bootstrap: str, topic: str, codec: str, rows: list[bytes])
     assert not failures
 
 
-def aiokafka_send(bootstrap: str, topic: str, codec: str, rows: list[bytes]) -> None:
+def aiokafka_send(bootstrap: str, topic: str, codec: str, rows: Rows) -> None:
     import aiokafka
 
     async def run() -> None:
@@ -106,13 +130,13 @@ def aiokafka_send(bootstrap: str, topic: str, codec: str, rows: list[bytes]) -> 
             max_batch_size=BATCH_BYTES,
             linger_ms=LINGER_MS,
         ) as producer:
-            futures = [await producer.send(topic, row) for row in rows]
+            futures = [await producer.send(topic, value, key) for key, value in rows]
             await asyncio.gather(*futures)
 
     asyncio.run(run())
 
 
-def kafka_python_send(bootstrap: str, topic: str, codec: str, rows: list[bytes]) -> None:
+def kafka_python_send(bootstrap: str, topic: str, codec: str, rows: Rows) -> None:
     import kafka
 
     producer = kafka.KafkaProducer(
@@ -122,8 +146,8 @@ def kafka_python_send(bootstrap: str, topic: str, codec: str, rows: list[bytes])
         batch_size=BATCH_BYTES,
         linger_ms=LINGER_MS,
     )
-    for row in rows:
-        producer.send(topic, row)
+    for key, value in rows:
+        producer.send(topic, value, key)
     producer.flush(120)
     producer.close()
 
@@ -142,7 +166,7 @@ def ottla_consume(bootstrap: str, topic: str, count: int, *, by_batch: bool) -> 
             left = count
             if by_batch:
                 async for columns in consumer.batches():
-                    left -= len(columns)
+                    left -= len(columns.values)
                     if left <= 0:
                         return
             async for _ in consumer:
@@ -210,12 +234,15 @@ def kafka_python_consume(bootstrap: str, topic: str, count: int, *, by_batch: bo
 PRODUCE: Final[dict[str, Callable[..., None]]] = {
     "ottla send_many": ottla_send_many,
     "ottla send": ottla_send,
+    "pure send_many": ottla_send_many,
+    "pure send": ottla_send,
     "confluent": confluent_produce,
     "aiokafka": aiokafka_send,
     "kafka-python": kafka_python_send,
 }
 CONSUME: Final[dict[str, Callable[..., None]]] = {
     "ottla": ottla_consume,
+    "pure": ottla_consume,
     "confluent": confluent_consume,
     "aiokafka": aiokafka_consume,
     "kafka-python": kafka_python_consume,
@@ -225,17 +252,20 @@ CONSUME: Final[dict[str, Callable[..., None]]] = {
 # --- one run, in a process of its own ---------------------------------------------------------
 
 
-def one(bootstrap: str, what: str, client: str, codec: str, size: int, count: int) -> None:
+def one(bootstrap: str, case: "Case", count: int) -> None:
     """Run it, and print a line of JSON."""
     warnings.simplefilter("ignore")
-    rows = values(count, size) if what == "produce" else []
+    library = case.client.split()[0]
+    import_module(LIBRARIES.get(library, library))
+    rows = rows_of(count, case.size, case.keyed) if case.what == "produce" else []
+    if case.what == "produce":
+        run = partial(PRODUCE[case.client], bootstrap, f"p-{time.time_ns()}", case.codec, rows)
+    else:
+        by_batch = case.what == "consume batch"
+        run = partial(CONSUME[case.client], bootstrap, case.filled, count, by_batch=by_batch)
     before = resource.getrusage(resource.RUSAGE_SELF)
     start = time.perf_counter()
-    if what == "produce":
-        PRODUCE[client](bootstrap, f"p-{time.time_ns()}", codec, rows)
-    else:
-        by_batch = what == "consume batch"
-        CONSUME[client](bootstrap, f"{FILLED}-{codec}-{size}", count, by_batch=by_batch)
+    run()
     seconds = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -249,20 +279,38 @@ def peak_mib() -> float:
     return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1024
 
 
-def cases() -> list[tuple[str, str, str, int]]:
-    """(what, client, codec, value bytes) of every run."""
+class Case(NamedTuple):
+    what: str
+    client: str
+    codec: str
+    size: int
+    keyed: str
+
+    @property
+    def filled(self) -> str:
+        """The topic that is read."""
+        return f"{FILLED}-{self.codec}-{self.size}"
+
+    def count(self, share: int) -> int:
+        count = COUNTS[self.client.split()[0]] // share
+        return count if self.size < 1_024 else count // LARGE_SHARE
+
+
+def cases() -> list[Case]:
     found = []
-    for codec, size in (("none", 100), ("lz4", 100), ("zstd", 100), ("none", 1024)):
-        found += [("produce", client, codec, size) for client in PRODUCE]
-        for what in ("consume batch", "consume record"):
-            found += [(what, client, codec, size) for client in CONSUME]
+    for size in (100, 1_024):
+        for codec in ("none", "lz4", "zstd"):
+            for keyed in ("no key", "key"):
+                found += [Case("produce", client, codec, size, keyed) for client in PRODUCE]
+            for what in ("consume batch", "consume record"):
+                found += [Case(what, client, codec, size, "") for client in CONSUME]
     return found
 
 
 def main(arguments: list[str]) -> int:
     if arguments[:1] == ["one"]:
-        bootstrap, what, client, codec, size, count = arguments[1:]
-        one(bootstrap, what, client, codec, int(size), int(count))
+        bootstrap, what, client, codec, size, keyed, count = arguments[1:]
+        one(bootstrap, Case(what, client, codec, int(size), keyed), int(count))
         return 0
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a quarter of the load")
@@ -287,39 +335,38 @@ def main(arguments: list[str]) -> int:
 def measure(bootstrap: str, chosen: argparse.Namespace) -> None:
     wanted = [case for case in cases() if re.search(chosen.only, " ".join(map(str, case)))]
     share = 4 if chosen.quick else 1
-    for codec, size in dict.fromkeys((case[2], case[3]) for case in wanted):
-        rows = values(max(COUNTS.values()) // share, size)
-        ottla_send_many(bootstrap, f"{FILLED}-{codec}-{size}", codec, rows)
-    found: dict[tuple[str, str, str, int], list[dict[str, float]]] = {}
+    for size, codec in dict.fromkeys((case.size, case.codec) for case in wanted):
+        case = Case("produce", "ottla", codec, size, "no key")
+        ottla_send_many(bootstrap, case.filled, codec, rows_of(case.count(share), size, "no key"))
+    found: dict[Case, list[dict[str, float]]] = {}
     for _ in range(chosen.rounds):
         for case in wanted:
-            what, client, codec, size = case
-            count = COUNTS[client.split()[0]] // share
-            call = [bootstrap, what, client, codec, str(size), str(count)]
+            call = [bootstrap, *map(str, case), str(case.count(share))]
             done = subprocess.run(
                 [sys.executable, "-m", "bench.client", "one", *call],
                 stdout=subprocess.PIPE,
                 text=True,
                 cwd=ROOT,
                 check=True,
+                env={**os.environ, "OTTLA_PURE": "1" if case.client[:4] == "pure" else "0"},
             )
             found.setdefault(case, []).append(json.loads(done.stdout.splitlines()[-1]))
     report(found)
 
 
-def report(found: dict[tuple[str, str, str, int], list[dict[str, float]]]) -> None:
+def report(found: dict[Case, list[dict[str, float]]]) -> None:
     print("| what | client | records/s | to confluent | CPU s/million | MiB |")
     print("|--|--|--:|--:|--:|--:|")
     medians = {
         case: {name: statistics.median(row[name] for row in rows) for name in rows[0]}
         for case, rows in found.items()
     }
-    for (what, client, codec, size), row in medians.items():
-        other = medians.get((what, "confluent", codec, size))
+    for case, row in medians.items():
+        other = medians.get(case._replace(client="confluent"))
         ratio = f"{row['rate'] / other['rate']:.2f}" if other else ""
         print(
-            f"| {what} {size} B {codec} | {client} | {row['rate']:,.0f} | {ratio} | "
-            f"{row['cpu']:.2f} | {row['rss']:.0f} |"
+            f"| {case.what} {case.size} B {case.codec} {case.keyed} | {case.client} | "
+            f"{row['rate']:,.0f} | {ratio} | {row['cpu']:.2f} | {row['rss']:.0f} |"
         )
 
 

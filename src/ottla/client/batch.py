@@ -11,8 +11,9 @@ twin. `is_uncertain`: some try of it was not answered, or with an error that doe
 that it was appended.
 """
 
-from typing import Final
+from typing import Any, Final
 
+from ottla.base.world import Bytes
 from ottla.client.delivery import Waiters
 from ottla.client.errors import DeliveryError
 from ottla.records.batch import HEADER, HEADER_BYTES, LENGTH_OVERHEAD, MAGIC, seal_batch
@@ -21,6 +22,8 @@ from ottla.records.kernel import append, extend
 from ottla.records.record import Header
 
 NO_SEQUENCE: Final = -1
+RECORD_OVERHEAD_BYTES: Final = 32
+"""What a record takes besides key, value and headers, at most."""
 
 
 class Batch:
@@ -183,9 +186,14 @@ class Batch:
         self.is_observed = True
 
 
-def record_bytes(key: bytes | None, value: bytes | None, headers: object) -> int:
-    """The most that a record may take of a batch's memory."""
-    size = 32 + len(key or b"") + len(value or b"")
+def record_bytes(key: Bytes | None, value: Bytes | None, headers: Any) -> int:
+    """The most that a record may take of a batch's memory. TypeError where it is none."""
+    # hot: client produce
+    size = RECORD_OVERHEAD_BYTES
+    if key is not None:
+        size += len(key) if type(key) is bytes else memoryview(key).nbytes
+    if value is not None:
+        size += len(value) if type(value) is bytes else memoryview(value).nbytes
     if headers:
-        size += len(encode_headers(headers))  # type: ignore[arg-type]
+        size += len(encode_headers(headers))
     return size

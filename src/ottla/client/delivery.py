@@ -78,8 +78,8 @@ class Delivery:
 
 
 class Deliveries:
-    """Of many records: awaits to their `Run`s, in the order in which they were sent. Raises a
-    `DeliveryError` when all are settled and some failed."""
+    """Of many records: awaits to their `Run`s, those of a partition in the order in which they
+    were sent. Raises a `DeliveryError` when all are settled and some failed."""
 
     __slots__ = ("count", "pieces")
 

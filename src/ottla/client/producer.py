@@ -13,33 +13,33 @@ record; cancelling who awaits a delivery takes nothing back.
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Self, TypeGuard, Unpack
+from functools import partial
+from typing import Any, Final, Self, Unpack
 
 from ottla.base.world import World
 from ottla.client.accumulator import Accumulator
 from ottla.client.batch import Batch, record_bytes
 from ottla.client.cluster import Cluster
+from ottla.client.columns_in import items_of
 from ottla.client.delivery import Deliveries, Delivery, RecordMetadata, copy_of
 from ottla.client.errors import (
+    BufferFullError,
     ClientClosedError,
     ClientError,
     DeliveryError,
     RecordTooLargeError,
 )
 from ottla.client.lane import Lane
+from ottla.client.many import TURN_BYTES, Many, Run, pairs_of
 from ottla.client.options import ProducerOptions
 from ottla.client.partitioners import Choice, Default
 from ottla.client.producer_settings import ProducerSettings
 from ottla.client.sender import Sender
 from ottla.client.topology import TopicView
-from ottla.records.record import Header
+from ottla.records.record import TIMESTAMP_MAX, Header
 
 _log = logging.getLogger(__name__)
 
-VALUE_OVERHEAD_BYTES: Final = 16
-"""What a record of a value alone takes besides it, at most."""
-TURN_BYTES: Final = 256 * 1024
-"""`send_many` lets others run after so much."""
 UNSEEN_COUNT: Final = 1_000
 """Failed batches that nobody has awaited yet which are kept to be told."""
 
@@ -63,6 +63,9 @@ class Producer:
         self._partitioner = self.settings.partitioner or Default(max(self.settings.batch_size, 1))
         self._for_bytes = getattr(self._partitioner, "for_bytes", None)
         self._choices: dict[str, Choice] = {}
+        self._views: dict[str, TopicView] = {}
+        """The cluster's topics while the producer is open."""
+        self._since_turn = 0
         self._unseen: list[Batch] = []
         self._unseen_count = 0
         self._is_open = False
@@ -81,6 +84,7 @@ class Producer:
         cluster = self._cluster = Cluster(world, self.settings)
         self._sender = Sender(world, cluster, self.settings)
         self._accumulator = Accumulator(world, self.settings, self._sender, self._failed)
+        self._views, self._time_ms = cluster.topics, world.clock.time_ms
         self._is_open = True
         try:
             await cluster.start()
@@ -94,7 +98,7 @@ class Producer:
         if not self._is_open or self._is_ended:
             self._is_ended = True
             return
-        self._is_ended = True
+        self._is_ended, self._views = True, {}
         try:
             async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1_000):
                 await self._settle_all()
@@ -105,7 +109,7 @@ class Producer:
         self._raise_unseen()
 
     async def _end(self) -> None:
-        self._is_open, self._is_ended = False, True
+        self._is_open, self._is_ended, self._views = False, True, {}
         self._sender.close()
         self._accumulator.close("the producer was closed")
         await self._cluster.close()
@@ -142,16 +146,23 @@ class Producer:
         that does not come up in `max_block_ms` or is refused: then the record was not taken.
         """
         # hot: client produce
-        view = await self._topic(topic)
-        pairs = list(headers.items()) if isinstance(headers, Mapping) else headers
+        view = self._views.get(topic)
+        if view is None:
+            view = await self._topic(topic)
+        pairs = pairs_of(headers) if headers else ()
         size = self._size_of(key, value, pairs)
-        if not self._accumulator.has_room(size):
-            await self._accumulator.wait_room(size)
-            self._require_open()
-        lane = self._lane(view, partition, key, value)
-        when = self._world.clock.time_ms() if timestamp_ms is None else timestamp_ms  # type: ignore[union-attr]
-        batch, index = self._accumulator.append(lane, size, when, key, value, list(pairs))
-        return Delivery(batch, index, when)
+        if self._since_turn + size > TURN_BYTES or not self._accumulator.has_room(size):
+            await self._wait_turn_and_room(size)
+        self._since_turn += size
+        if timestamp_ms is None:
+            timestamp_ms = self._time_ms()
+        elif not 0 <= timestamp_ms <= TIMESTAMP_MAX:
+            raise ValueError(f"timestamp_ms is {timestamp_ms}, which is no timestamp")
+        if partition is None:
+            partition = self._partitioner(self._choice(view), key, value)
+        lane = self._lane(view, partition)
+        batch, index = self._accumulator.append(lane, size, timestamp_ms, key, value, pairs)
+        return Delivery(batch, index, timestamp_ms)
 
     async def send_and_wait(
         self, topic: str, value: bytes | None = None, **options: Any
@@ -160,38 +171,41 @@ class Producer:
         return await (await self.send(topic, value, **options))
 
     async def send_many(
-        self, topic: str, records: Iterable[Item], *, partition: int | None = None
+        self,
+        topic: str,
+        records: Iterable[Item] | Any,
+        *,
+        keys: Iterable[bytes | None] | Any = None,
+        partition: int | None = None,
     ) -> Deliveries:
         """Take many records: values, (key, value) pairs, or (key, value, headers). Much faster
         than `send` for each, fastest for values alone.
 
-        Awaiting what it returns waits for all of them. Where it raises (as `send` does), what
-        came before in `records` was taken and is delivered; `flush` tells if that fails.
+        `records` may also be a column of values: a one-dimensional numpy array of bytes (kinds
+        S and V; S drops zeros at an end) or objects, or an Arrow array of binary. With `keys`,
+        an iterable or a column of as many, `records` are values.
+
+        Awaiting what it returns waits for all of them. Where it raises (as `send` does, or what
+        the iterable raises), some of `records` were taken and are delivered, of each partition
+        the first ones; `flush` tells if that fails.
         """
         view = await self._topic(topic)
         deliveries = Deliveries()
-        run: list[bytes | None] = []
-        run_bytes = since_turn = 0
-        most = max(1, min(self.settings.batch_size, self.settings.max_request_size))
-        for item in records:
-            if isinstance(item, bytes):
-                size = len(item) + VALUE_OVERHEAD_BYTES
-                if run_bytes + size > most and run:
-                    await self._extend(deliveries, view, run, run_bytes, partition)
-                    since_turn += run_bytes
-                    run, run_bytes = [], 0
-                run.append(item)
-                run_bytes += size
-            else:
-                if run:
-                    await self._extend(deliveries, view, run, run_bytes, partition)
-                    run, run_bytes = [], 0
-                since_turn += await self._add(deliveries, view, item, partition)
-            if since_turn >= TURN_BYTES:
-                since_turn = 0
-                await asyncio.sleep(0)
-        if run:
-            await self._extend(deliveries, view, run, run_bytes, partition)
+        many = Many(
+            run_bytes=max(1, min(self.settings.batch_size, self.settings.max_request_size)),
+            is_quick=partition is not None or self._for_bytes is not None,
+            choose=partial(self._choose, view, partition),
+            take=partial(self._take_run, deliveries, view),
+            take_one=partial(self._take_one, deliveries, view, partition),
+        )
+        try:
+            await many.add_all(items_of(records, keys))
+        except (BufferFullError, ClientClosedError):
+            raise
+        except Exception:
+            await many.finish()
+            raise
+        await many.finish()
         return deliveries
 
     async def flush(self) -> None:
@@ -215,13 +229,14 @@ class Producer:
 
     async def _topic(self, name: str) -> TopicView:
         self._require_open()
-        view = self._cluster.topics.get(name)
+        view = self._views.get(name)
         if view is None:
             view = await self._cluster.topic(name, self.settings.max_block_ms)
             self._require_open()
         return view
 
     def _size_of(self, key: bytes | None, value: bytes | None, headers: Any) -> int:
+        # hot: client produce
         try:
             size = record_bytes(key, value, headers)
         except (TypeError, AttributeError, ValueError) as error:
@@ -235,16 +250,33 @@ class Producer:
             )
         return size
 
-    def _lane(
-        self, view: TopicView, partition: int | None, key: bytes | None, value: bytes | None
-    ) -> Lane:
-        if partition is None:
-            partition = self._partitioner(self._choice(view), key, value)
+    async def _wait_turn_and_room(self, size: int) -> None:
+        """Let others run (the sender above all) after so many bytes, and wait for room."""
+        if self._since_turn + size > TURN_BYTES:
+            self._since_turn = 0
+            await asyncio.sleep(0)
+        if not self._accumulator.has_room(size):
+            await self._accumulator.wait_room(size)
+        self._require_open()
+
+    def _lane(self, view: TopicView, partition: int) -> Lane:
+        # hot: client produce
         if not 0 <= partition < len(view.partitions):
             raise ClientError(
                 f"topic {view.name!r} has no partition {partition}: it has {len(view)}"
             )
         return self._accumulator.lane(view.name, partition)
+
+    def _choose(
+        self, view: TopicView, partition: int | None, key: bytes | None, value: bytes | None
+    ) -> int | None:
+        """The partition of a record; None where it goes wherever its run goes."""
+        # hot: client produce
+        if partition is not None:
+            return partition
+        if key is None and self._for_bytes is not None:
+            return None
+        return self._partitioner(self._choice(view), key, value)
 
     def _choice(self, view: TopicView) -> Choice:
         choice = self._choices.get(view.name)
@@ -253,52 +285,39 @@ class Producer:
             choice = self._choices[view.name] = Choice(view, self._world.rng)
         return choice
 
-    async def _add(
-        self, deliveries: Deliveries, view: TopicView, item: Item, partition: int | None
-    ) -> int:
-        if not _is_tuple(item):
-            item = (None, item)
-        if not 2 <= len(item) <= 3:
-            raise TypeError(f"a tuple of {len(item)}, not (key, value) or (key, value, headers)")
-        key, value = item[:2]
-        headers = item[2] if len(item) == 3 else ()
-        pairs = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
-        size = self._size_of(key, value, pairs)
-        if not self._accumulator.has_room(size):
-            await self._accumulator.wait_room(size)
-            self._require_open()
-        assert self._world is not None
-        lane = self._lane(view, partition, key, value)
-        now_ms = self._world.clock.time_ms()
-        batch, index = self._accumulator.append(lane, size, now_ms, key, value, pairs)
-        deliveries.add(batch, index)
-        return size
-
-    async def _extend(
+    async def _take_one(
         self,
         deliveries: Deliveries,
         view: TopicView,
-        run: list[bytes | None],
-        size: int,
         partition: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        headers: list[Header],
     ) -> None:
-        """Values that fit into a batch together, or one alone that does not."""
+        size = self._size_of(key, value, headers)
+        await self._wait_turn_and_room(size)
+        self._since_turn += size
+        if partition is None:
+            partition = self._partitioner(self._choice(view), key, value)
+        lane = self._lane(view, partition)
+        batch, index = self._accumulator.append(lane, size, self._time_ms(), key, value, headers)
+        deliveries.add(batch, index)
+
+    async def _take_run(
+        self, deliveries: Deliveries, view: TopicView, partition: int | None, run: Run
+    ) -> None:
         # hot: client produce
-        if partition is None and (self._for_bytes is None or len(run) == 1):
-            for value in run:
-                await self._add(deliveries, view, (None, value), None)
-            return
-        if size > self.settings.max_request_size:
-            self._size_of(None, run[0], ())
-        if not self._accumulator.has_room(size):
-            await self._accumulator.wait_room(size)
-            self._require_open()
-        assert self._world is not None
+        if run.size > self.settings.max_request_size:
+            self._size_of(None, run.values[0], ())
+        await self._wait_turn_and_room(run.size)
+        self._since_turn += run.size
         if partition is None and self._for_bytes is not None:
-            partition = self._for_bytes(self._choice(view), size)
-        lane = self._lane(view, partition, None, None)
-        batch, index = self._accumulator.extend(lane, size, self._world.clock.time_ms(), None, run)
-        deliveries.add(batch, index, len(run))
+            partition = self._for_bytes(self._choice(view), run.size)
+        lane = self._lane(view, partition or 0)
+        batch, index = self._accumulator.extend(
+            lane, run.size, self._time_ms(), run.keys, run.values
+        )
+        deliveries.add(batch, index, len(run.values))
 
     async def _settle_all(self) -> None:
         waiting = [batch for batch in self._accumulator.batches() if batch.count]
@@ -330,7 +349,3 @@ class Producer:
                         is_uncertain=error.is_uncertain,
                     )
                 raise error
-
-
-def _is_tuple(item: Item) -> TypeGuard[tuple[Any, ...]]:
-    return isinstance(item, tuple)

@@ -171,9 +171,9 @@ class SyncProducer(_Blocking[Producer]):
         return SyncDelivery(self, self._wait(self._client.send(topic, value, **options)))
 
     def send_many(
-        self, topic: str, records: Any, *, partition: int | None = None
+        self, topic: str, records: Any, *, keys: Any = None, partition: int | None = None
     ) -> SyncDeliveries:
-        call = self._client.send_many(topic, records, partition=partition)
+        call = self._client.send_many(topic, records, keys=keys, partition=partition)
         return SyncDeliveries(self, self._wait(call))
 
     def send_and_wait(
