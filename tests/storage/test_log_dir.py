@@ -2,6 +2,7 @@ import errno
 import logging
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -461,3 +462,36 @@ def test_a_thousand_logs_are_small(disk: MemoryDisk) -> None:
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert grown / 1_000 < 15_000
+
+
+@pytest.mark.parametrize("offset", [0, 7, 14, 25, 39])
+def test_a_cut_below_the_recovery_point_can_be_interrupted_anywhere(
+    offset: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start after it misses nothing that went on purpose: the lower point is written first."""
+    disk = MemoryDisk()
+    log_dir = open_dir(disk)
+    log = log_dir.create(ORDERS, TOPIC_ID, TINY)
+    for sequence in range(20):
+        append(log, batch_of(2, producer=(7, 0, 2 * sequence)))
+    batches = read_all(log)
+    log_dir.close({ORDERS: 40})
+    log_dir = open_dir(disk)
+    log = log_dir.create(ORDERS, TOPIC_ID, TINY)
+    images, call = [], disk.call
+
+    def taken(*what: Any, **how: Any) -> bool:
+        images.append(disk.copy())
+        return call(*what, **how)
+
+    monkeypatch.setattr(disk, "call", taken)
+    log_dir.truncate(ORDERS, offset, 1_000)
+    monkeypatch.undo()
+    assert log.log_end_offset == log.flushed_end_offset == offset - offset % 2
+    assert len(images) > 10
+    for died in (*images, disk.copy()):
+        again = open_dir(died)
+        assert not again.offline_logs
+        found = again.create(ORDERS, TOPIC_ID, TINY)
+        assert offset - offset % 2 <= found.log_end_offset <= 40
+        assert read_all(found) == batches[: found.log_end_offset // 2]

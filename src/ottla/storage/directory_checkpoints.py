@@ -134,8 +134,12 @@ class DirectoryCheckpoints:
         are there nor those that are being written."""
         writing = self._writing.partitions if self._writing is not None else {}
         if topic_partition in self._lines or topic_partition in writing:
-            self._replace()
-            self._is_stale = True
+            self.write_over()
+
+    def write_over(self) -> None:
+        """As things stand now, on this very thread; what is being written is written anew."""
+        self._replace()
+        self._is_stale = True
 
     def _replace(self) -> None:
         texts = self._texts()

@@ -425,8 +425,19 @@ class Log:
             return []
         return self._segments.take_deleted(now_ms)
 
+    def lower_recovery_point(self, offset: int) -> bool:
+        """A cut to `offset` comes: whether that takes what was flushed, which is nothing to rely
+        on from now on."""
+        if offset >= self.flushed_end_offset:
+            return False
+        start = min(offset, self._segments.find(offset, None).base_offset)
+        self.flushed_end_offset = start
+        self.log_start_offset = min(self.log_start_offset, start)
+        return True
+
     def truncate_to(self, offset: int, now_ms: int) -> None:
-        """Forget everything from the batch that holds `offset` on, for good."""
+        """Forget everything from the batch that holds `offset` on, for good. What was flushed
+        goes by `LogDir.truncate` alone."""
         if offset >= self.log_end_offset:
             return
         check(not self.is_flushing, "no truncation under a flush")

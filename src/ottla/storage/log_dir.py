@@ -311,6 +311,14 @@ class LogDir:
         """The partition is gone at once, its files when their delay is over."""
         self._move_away(topic_partition, DELETE_SUFFIX)
 
+    def truncate(self, topic_partition: TopicPartition, offset: int, now_ms: int) -> None:
+        """Cut a log back. The disk knows of the lower recovery point before anything goes: a start
+        after a crash must not miss what went on purpose."""
+        log = self.logs[topic_partition]
+        if log.lower_recovery_point(offset):
+            self._checkpoints.write_over()
+        log.truncate_to(offset, now_ms)
+
     def _move_away(self, topic_partition: TopicPartition, suffix: str) -> None:
         name = leaving_directory(topic_partition, self.rng.randbytes(16), suffix)
         path = f"{self.path}/{name}"
