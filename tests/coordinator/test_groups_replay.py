@@ -157,7 +157,9 @@ def check_counts(place: GroupPlace) -> None:
 
 @settings(deadline=None, max_examples=150)
 @given(STEPS)
-@example([("join", "g", 0), ("settle", "g", 0), ("simple", "h", 0), ("settle", "g", 0)])
+@example(
+    [("join", "g", 0), ("settle", "g", 0), ("beat", "h", 0), ("beat", "h", 0), ("settle", "g", 0)]
+)
 def test_the_log_says_what_memory_holds(steps: list[Any]) -> None:
     async def test(loop: SimLoop) -> None:
         story = Story(loop)
