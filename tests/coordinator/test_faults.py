@@ -235,6 +235,26 @@ def test_a_consumer_that_dies_between_two_steps(steps: int) -> None:
     on_loop(test)
 
 
+def test_the_log_names_who_was_put_out_of_which_group(caplog: pytest.LogCaptureFixture) -> None:
+    """On one line, whatever a client calls itself."""
+
+    async def test(loop: SimLoop) -> None:
+        place = ConsumerPlace(loop, **OPTIONS)
+        (old,) = await place.stable(client_id="c\nx", group="old")
+        await Consumer(place, "n" * 999).join()
+        await asyncio.sleep(2 * SESSION_S)
+        assert place.budget.members == 0
+        lost = "of /127.0.0.1 was not heard of in time, and is out of it"
+        told = [record.getMessage() for record in caplog.records if "heard" in record.getMessage()]
+        assert told == [
+            f"group 'old': member {old!r} {lost}",
+            f"group 'g': member '{'n' * 200}' {lost}",
+        ]
+
+    caplog.set_level("INFO")
+    on_loop(test)
+
+
 # -- a coordinator that restarts
 
 

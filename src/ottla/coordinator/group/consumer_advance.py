@@ -31,6 +31,7 @@ from ottla.coordinator.group.consumer_records import Partitions
 from ottla.coordinator.group.consumer_step import Step
 from ottla.coordinator.group.consumer_target import new_target, target_records, topic_ids
 from ottla.coordinator.group.groups import Groups
+from ottla.coordinator.group.member import shown
 from ottla.coordinator.shard import Host, Outcome
 from ottla.metadata.image import ClusterImage
 
@@ -166,5 +167,10 @@ class Advance:
             return Outcome()
         if member.state is not UNREVOKED_PARTITIONS:
             return Outcome()
-        logger.info("a member did not give back its partitions in time, and is out of its group")
+        logger.info(
+            "group %s: member %s of %s did not give back its partitions in time, and is out of it",
+            shown(group_id),
+            shown(member_id),
+            member.client_host,
+        )
         return self._fence(group, member_id, now_ms)

@@ -40,7 +40,7 @@ from ottla.coordinator.group.consumer_migration import Migration
 from ottla.coordinator.group.consumer_records import partitions_of
 from ottla.coordinator.group.consumer_step import Step
 from ottla.coordinator.group.groups import Groups
-from ottla.coordinator.group.member import Budget, size_of_texts
+from ottla.coordinator.group.member import Budget, shown, size_of_texts
 from ottla.coordinator.group.membership import Sender
 from ottla.coordinator.group.records import GroupLogRecord
 from ottla.coordinator.shard import Host, Outcome
@@ -232,7 +232,12 @@ class ConsumerMembership:
         group = self._groups.find_consumer(group_id)
         if group is None or member_id not in group.members:
             return Outcome()
-        logger.info("a member of a consumer group was not heard of in time, and is out of it")
+        logger.info(
+            "group %s: member %s of %s was not heard of in time, and is out of it",
+            shown(group_id),
+            shown(member_id),
+            group.members[member_id].client_host,
+        )
         return self.fence(group, member_id, now_ms)
 
     def loaded(self) -> None:

@@ -30,7 +30,7 @@ from ottla.coordinator.group.consumer_records import (
 )
 from ottla.coordinator.group.consumer_step import Step
 from ottla.coordinator.group.groups import Groups
-from ottla.coordinator.group.member import Budget, Member, Protocol
+from ottla.coordinator.group.member import Budget, Member, Protocol, shown
 from ottla.coordinator.group.rebalance import Rebalance
 from ottla.coordinator.group.records import GroupLogRecord, group_forgotten, size_of_record
 from ottla.coordinator.shard import Host, Outcome
@@ -114,9 +114,8 @@ class Migration:
         for member in classic.members.values():
             self._rebalance.answer_join(classic, member, ErrorCode.REBALANCE_IN_PROGRESS)
             self._rebalance.refuse_sync(member, ErrorCode.REBALANCE_IN_PROGRESS)
-        logger.info(
-            "a classic group with %d members becomes a consumer group", len(classic.members)
-        )
+        count = len(classic.members)
+        logger.info("group %s of %d members becomes a consumer group", shown(classic.id), count)
 
     # -- downgrade
 
@@ -156,7 +155,7 @@ class Migration:
         if sum(map(size_of_record, made)) > self._host.record_max_bytes:
             return None
         self._host.schedule(("downgrade", group.id), 0, partial(self._rebalanced, group.id))
-        logger.info("a consumer group with %d members becomes a classic group", len(members))
+        logger.info("group %s of %d members becomes a classic group", shown(group.id), len(members))
         return made
 
     def _rebalanced(self, group_id: str, _: object, now_ms: int) -> Outcome:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from ottla.base.limits import GROUP_MEMBERS_COUNT, GROUP_SOFT_BYTES
+from ottla.base.limits import CLIENT_TEXT_LOG_CHARS, GROUP_MEMBERS_COUNT, GROUP_SOFT_BYTES
 from ottla.coordinator.pending import Pending
 
 MEMBER_BYTES: Final = 1_000
@@ -106,6 +106,11 @@ class Member:
             if each.name == protocol:
                 return each.metadata
         return b""
+
+
+def shown(text: str) -> str:
+    """A client's text as a log line shows it: cut, and on one line."""
+    return repr(text[:CLIENT_TEXT_LOG_CHARS])
 
 
 def size_of(protocols: tuple[Protocol, ...]) -> int:

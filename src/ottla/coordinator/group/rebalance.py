@@ -26,7 +26,7 @@ from ottla.coordinator.group.classic import (
     ClassicGroup,
 )
 from ottla.coordinator.group.groups import Groups
-from ottla.coordinator.group.member import Member
+from ottla.coordinator.group.member import Member, shown
 from ottla.coordinator.group.records import GroupRecord
 from ottla.coordinator.pending import Pending
 from ottla.coordinator.shard import Host, Outcome
@@ -192,7 +192,12 @@ class Rebalance:
             if group.is_in(PREPARING_REBALANCE):
                 records = self._complete_if_all(group, now_ms)
         elif member is not None and not member.may_be_silent:
-            logger.info("a member of a group was not heard of in time, and is out of it")
+            logger.info(
+                "group %s: member %s of %s was not heard of in time, and is out of it",
+                shown(group_id),
+                shown(member_id),
+                member.client_host,
+            )
             self.drop(group, member)
             if group.is_in(STABLE, COMPLETING_REBALANCE):
                 records = self.prepare(group, now_ms)
