@@ -215,12 +215,14 @@ class Directory:
 
         def removed(_: None, error: BaseException | None) -> None:
             self.removing = None
-            if isinstance(error, OSError):
-                self.failed(error)
-            else:
-                log_dir.removed(directories)
             if not removing.done():
                 removing.set_result(None)
+            if error is None:
+                log_dir.removed(directories)
+            elif isinstance(error, OSError):
+                self.failed(error)
+            else:
+                raise error
 
         self._offload.submit(remove, removed)
 
