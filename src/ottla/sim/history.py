@@ -122,10 +122,10 @@ class Poll:
     """The offset that was asked for."""
     follows: bool
     """The reader goes through the log in order: this is where its last poll ended."""
-    high_watermark: int
-    last_stable_offset: int
+    high_watermark: int | None
+    last_stable_offset: int | None
     log_start_offset: int | None
-    """None: the version of the answer does not tell it."""
+    """None: the version of the answer, or the client, does not tell it."""
     records: list[Found]
     is_committed: bool = False
     """By read_committed."""
@@ -286,7 +286,8 @@ class History:
 
     def polled(self, poll: Poll) -> None:
         self.polls.append(poll)
-        self._seen_to(poll.key, poll.high_watermark)
+        if poll.high_watermark is not None:
+            self._seen_to(poll.key, poll.high_watermark)
 
     def bounded(self, bound: Bound) -> None:
         self.bounds.append(bound)

@@ -71,6 +71,8 @@ def bounds(history: History) -> Findings:
     yield from history.inside
     for poll in history.polls:
         start, stable, mark = poll.log_start_offset, poll.last_stable_offset, poll.high_watermark
+        if stable is None or mark is None:
+            continue
         end = poll.records[-1][0] + 1 if poll.records else 0
         limit = stable if poll.is_committed else mark
         if not ((start or 0) <= stable <= mark and end <= limit):
