@@ -39,6 +39,9 @@ GROUP_MEMBERS_COUNT: Final = 200_000
 """Members of all groups that a node coordinates, those that were only given an id included."""
 GROUP_SOFT_BYTES: Final = 256 << 20
 """What these members, their subscriptions and assignments may take of a node's memory."""
+TRANSACTIONAL_IDS_BYTES: Final = 8 << 20
+"""What the transactional ids of one partition of `__transaction_state` may take of a node's memory:
+some ten thousand of them."""
 GROUP_CONFIGS_COUNT: Final = 10_000
 """Groups of which something may be set."""
 ACLS_COUNT: Final = 50_000

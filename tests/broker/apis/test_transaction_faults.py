@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from ottla.base.errors import ErrorCode, KafkaError
+from ottla.coordinator.transaction import machine
 from ottla.coordinator.transaction.state import State
 from ottla.records.control import Marker
 from tests.broker.apis.test_join_group import join, sync
@@ -61,15 +62,15 @@ def test_a_timeout_while_markers_are_written_changes_nothing(on_node, protocol, 
         client = Client(node, protocol=protocol)
         await client.init_patiently()
         assert await client.send("a", 0, b"1") == 0
-        machine, rounds = machine_of(node), 0
-        abort_overdue = machine._abort_overdue
+        machine_now, rounds = machine_of(node), 0
+        abort_overdue = machine_now._abort_overdue
 
         def counted(*given):
             nonlocal rounds
             rounds += 1
             return abort_overdue(*given)
 
-        machine._abort_overdue = counted
+        machine_now._abort_overdue = counted
         with markers_held(node):
             assert await client.end(commit) == 0
             kept(node).timeout_ms = 1
@@ -175,6 +176,34 @@ def test_a_transaction_over_partitions_that_are_added_one_by_one(on_node):
         assert await committed(node, "a", 199) == [b"v"]
 
     on_node(test, FEW)
+
+
+def test_too_many_ids_are_refused_and_those_that_are_known_go_on(on_node, monkeypatch, caplog):
+    monkeypatch.setattr(machine, "TRANSACTIONAL_IDS_BYTES", 3 * machine.ID_BYTES)
+
+    async def test(node):
+        await node.topic("a")
+        client = Client(node, "a")
+        await client.init_patiently()
+        assert await Client(node, "b").init() == 0
+        for _ in range(3):
+            assert await Client(node, "c").init() == ErrorCode.POLICY_VIOLATION
+        assert await Client(node, "d" * 2_000).init() == ErrorCode.POLICY_VIOLATION
+        assert caplog.text.count("new ones are refused") == 1
+        assert await client.send("a", 0, b"1") == 0
+        assert await client.end() == 0
+        assert await client.init_patiently() is None
+        kept(node, "b").updated_ms = 0
+        while "b" in machine_of(node, "b").transactions:
+            await asyncio.sleep(0.005)
+        assert await Client(node, "c").init() == 0
+
+    options = {
+        "offsets.topic.num.partitions": "1",
+        "transaction.state.log.num.partitions": "1",
+        "transaction.remove.expired.transaction.cleanup.interval.ms": "10",
+    }
+    on_node(test, options)
 
 
 def test_ids_that_rest_for_long_are_forgotten_and_open_ones_are_not(on_node):

@@ -21,12 +21,14 @@ rests for `transactional.id.expiration.ms` is forgotten, a piece of them at a ti
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Protocol
 
 from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.limits import TRANSACTIONAL_IDS_BYTES
 from ottla.base.options import BrokerSettings
 from ottla.coordinator.pending import Pending
 from ottla.coordinator.shard import Host, Outcome
@@ -55,6 +57,10 @@ from ottla.coordinator.transaction.state import (
     Transaction,
 )
 
+logger = logging.getLogger(__name__)
+
+ID_BYTES: Final = 800
+"""What an id takes besides its name."""
 PIECE_IDS: Final = 500
 """Ids that are looked at before others get their turn."""
 RETRY_MS: Final = 100
@@ -89,6 +95,10 @@ class TransactionMachine:
         self._settling: dict[str, asyncio.Event] = {}
         """Of ids whose markers somebody waits for."""
         self.transactions: dict[str, Transaction] = {}
+        self._kept_bytes = 0
+        """What they take."""
+        self._is_full = False
+        """As the log was told."""
 
     # -- as a shard's machine
 
@@ -102,11 +112,14 @@ class TransactionMachine:
         transactional_id, value, last_epoch = record
         self._ongoing.pop(transactional_id, None)
         if value is None:
-            self.transactions.pop(transactional_id, None)
+            if self.transactions.pop(transactional_id, None) is not None:
+                self._kept_bytes -= _size_of(transactional_id)
+                self._is_full = False
             return
         transaction = self.transactions.get(transactional_id)
         if transaction is None:
             transaction = self.transactions[transactional_id] = Transaction(transactional_id)
+            self._kept_bytes += _size_of(transactional_id)
         transaction.take(value, last_epoch)
         if transaction.state is State.ONGOING:
             self._ongoing[transactional_id] = transaction
@@ -140,7 +153,10 @@ class TransactionMachine:
     ) -> Outcome:
         """The producer of an id, with an epoch that fences all before it. `expected` is who the
         client believes to be (KIP-360)."""
-        transaction = self.transactions.get(transactional_id) or Transaction(transactional_id)
+        transaction = self.transactions.get(transactional_id)
+        if transaction is None:
+            self._check_room(transactional_id)
+            transaction = Transaction(transactional_id)
         if transaction.state in PREPARED:
             raise KafkaError(ErrorCode.CONCURRENT_TRANSACTIONS)
         check_known(transaction, expected)
@@ -148,6 +164,16 @@ class TransactionMachine:
             return self._fence(transaction, now_ms, ErrorCode.CONCURRENT_TRANSACTIONS)
         record, producer = begun(transaction, expected, timeout_ms, now_ms, self._take_id)
         return Outcome([record], producer)
+
+    def _check_room(self, transactional_id: str) -> None:
+        """KafkaError POLICY_VIOLATION where one more id is one too many."""
+        if self._kept_bytes + _size_of(transactional_id) <= TRANSACTIONAL_IDS_BYTES:
+            return
+        if not self._is_full:
+            self._is_full = True
+            count = len(self.transactions)
+            logger.warning("%d transactional ids are kept: new ones are refused", count)
+        raise KafkaError(ErrorCode.POLICY_VIOLATION, "there are too many transactional ids")
 
     # -- what a transaction holds
 
@@ -342,6 +368,10 @@ class TransactionMachine:
             rest = partial(self._expire_piece, ids, start + PIECE_IDS)
             self._schedule("expire piece", 0, rest)
         return Outcome(records)
+
+
+def _size_of(transactional_id: str) -> int:
+    return ID_BYTES + len(transactional_id)
 
 
 def _complete(
