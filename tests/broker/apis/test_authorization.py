@@ -4,6 +4,7 @@ The table has a row for each API: what is asked, the code of the denial, and wha
 one after another, until nothing is denied. The order is that of the handlers' checks.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -691,6 +692,30 @@ def test_a_group_that_reads_what_may_not_be_seen(on_node: Any) -> None:
         (group,) = (await node.ask(asked)).groups
         assert not group.error_code
         assert group.members
+
+    on_node(test, ON)
+
+
+def test_an_expression_matches_what_its_member_may_see(on_node: Any) -> None:
+    async def test(node: Any) -> None:
+        await prepared(node)
+        node.requester = ADMIN
+        await node.topic("hidden")
+        node.requester = ALICE
+        await allow(node, GROUP, Operation.READ)
+        await allow(node, TOPIC, Operation.DESCRIBE)
+        fields = consumer_heartbeat(node)
+        fields |= {"subscribed_topic_names": None, "subscribed_topic_regex": "t|hidden"}
+        cls = request_class(ApiKey.CONSUMER_GROUP_HEARTBEAT)
+        epoch, topics = 0, []
+        while not topics:
+            answer = await node.ask(cls(**{**fields, "member_epoch": epoch}))
+            assert not answer.error_code
+            epoch = answer.member_epoch
+            if answer.assignment is not None:
+                topics = answer.assignment.topic_partitions
+            await asyncio.sleep(0)
+        assert [each.topic_id for each in topics] == [node.image.topics["t"].id]
 
     on_node(test, ON)
 

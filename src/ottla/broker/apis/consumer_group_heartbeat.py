@@ -4,7 +4,8 @@ Behaviour. The coordinator assigns, by its assignors; the answer names the membe
 it may read if that is news. A classic group of consumers becomes a consumer group with the first
 member that joins in this way. Without `consumer` in `group.coordinator.rebalance.protocols`, or
 with the cluster at group.version 0, UNSUPPORTED_VERSION.
-Authorised by: Read on the group, and Describe on each topic that is named.
+Authorised by: Read on the group, and Describe on each topic that is named; expressions match
+those topics alone.
 Versions. 1 subscribes by regular expressions too, and its members make their own ids (KIP-1082).
 """
 
@@ -42,7 +43,11 @@ def consumer_group_heartbeat(
     topics = request.subscribed_topic_names or ()
     if not all(context.may(Operation.DESCRIBE, ResourceType.TOPIC, name) for name in topics):
         return refused_heartbeat(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
-    sender = Sender(context.client_id or "", "/" + context.connection.peer.rpartition(":")[0])
+    sender = Sender(
+        context.client_id or "",
+        "/" + context.connection.peer.rpartition(":")[0],
+        lambda name: context.may(Operation.DESCRIBE, ResourceType.TOPIC, name, quiet=True),
+    )
     pending = Pending(_refuse, version)
     services.groups.perform(
         request.group_id,

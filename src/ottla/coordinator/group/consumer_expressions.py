@@ -3,7 +3,8 @@
 An expression is matched behind the request that brings it, over all topics, a piece in each turn
 of the loop; what it matched is written to the log, and the group goes to its next epoch if that
 is something else than before. A group's expressions are matched anew when topics came or went,
-or after `REFRESH_MS`; at most once in `PAUSE_MS`, and only while its members are heard of.
+or after `REFRESH_MS`; at most once in `PAUSE_MS`, and only while its members are heard of. They
+match no topic that the member whose request it was that time may not know of, as in Kafka.
 """
 
 from collections.abc import Callable
@@ -55,20 +56,22 @@ class Expressions:
         is_due = age_ms is None or age_ms < 0 or age_ms > REFRESH_MS
         is_due = is_due or any(each not in group.expressions for each in used)
         if is_due or group.scanned_topics is not self._image().topics:
-            group_id = group.id
-            step.effects.append(lambda: self._start(group_id))
+            group_id, may_see = group.id, step.may_see
+            step.effects.append(lambda: self._start(group_id, may_see))
 
-    def _start(self, group_id: str) -> None:
+    def _start(self, group_id: str, may_see: Callable[[str], bool]) -> None:
         self._running[group_id] = None
-        self._host.schedule(("expressions", group_id), 0, partial(self._begin, group_id))
+        self._host.schedule(("expressions", group_id), 0, partial(self._begin, group_id, may_see))
 
-    def _begin(self, group_id: str, _: object, now_ms: int) -> Outcome:
+    def _begin(
+        self, group_id: str, may_see: Callable[[str], bool], _: object, now_ms: int
+    ) -> Outcome:
         group, image = self._groups.find_consumer(group_id), self._image()
         if group is None:
             del self._running[group_id]
             return Outcome()
         group.scanned_topics = image.topics
-        scan = Scan(group.expression_users, list(image.topics), image.revision)
+        scan = Scan(group.expression_users, list(image.topics), image.revision, may_see)
         return self._piece(group_id, scan, None, now_ms)
 
     def _piece(self, group_id: str, scan: Scan, _: object, now_ms: int) -> Outcome:

@@ -103,6 +103,7 @@ class ConsumerMembership:
             find_static(step, member_id, request.instance_id, may_make=is_joining, is_classic=False)
         has = None if owned is None else partitions_of(owned)
         check_epoch(step.former, request.member_epoch, has)
+        step.may_see = sender.may_see
         step.member = _updated(step.former, sender, request)
         member = self.advance.advance(step, has)
         former, settings = step.former, self.settings_of(group.id)

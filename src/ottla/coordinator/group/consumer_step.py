@@ -11,12 +11,22 @@ from ottla.base.ids import Uuid
 from ottla.coordinator.group.consumer_group import NO_PARTITIONS, ConsumerGroup
 from ottla.coordinator.group.consumer_member import ConsumerMember
 from ottla.coordinator.group.consumer_records import Partitions
+from ottla.coordinator.group.membership import everything
 from ottla.coordinator.group.records import GroupLogRecord
 from ottla.coordinator.shard import Outcome
 
 
 class Step:
-    __slots__ = ("effects", "former", "group", "member", "now_ms", "records", "replaced_id")
+    __slots__ = (
+        "effects",
+        "former",
+        "group",
+        "may_see",
+        "member",
+        "now_ms",
+        "records",
+        "replaced_id",
+    )
 
     def __init__(self, group: ConsumerGroup, now_ms: int, records: list[GroupLogRecord]) -> None:
         """`records` are those that made `group`, where it is not in the log yet."""
@@ -26,6 +36,8 @@ class Step:
         self.effects: list[Callable[[], object]] = []
         self.former = self.member = ConsumerMember("")
         """The member as it was, or as one that is new; and as it will be."""
+        self.may_see: Callable[[str], bool] = everything
+        """Which topics the request's sender may know of."""
         self.replaced_id: str | None = None
         """The static member whose place it takes."""
 

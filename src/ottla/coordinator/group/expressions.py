@@ -10,7 +10,7 @@ helper thread (the names and matches are Python objects, so it would hold the in
 as the reactor does, with pieces that nobody chose).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -58,11 +58,18 @@ def _words(error: Exception) -> str:
 class Scan:
     """Expressions on their way over all topics."""
 
-    def __init__(self, expressions: Iterable[str], names: Sequence[str], version: int) -> None:
+    def __init__(
+        self,
+        expressions: Iterable[str],
+        names: Sequence[str],
+        version: int,
+        may_see: Callable[[str], bool],
+    ) -> None:
         self.version = version
         self.found: dict[str, set[str]] = {}
         self._patterns = []
         self._names = names
+        self._may_see = may_see
         self._at = 0
         for expression in expressions:
             self.found[expression] = set()
@@ -77,7 +84,7 @@ class Scan:
         """Match some names; whether that were the last."""
         names = self._names[self._at : self._at + self._step]
         self._at += len(names)
-        encoded = [(name, name.encode()) for name in names]
+        encoded = [(name, name.encode()) for name in names if self._may_see(name)]
         for expression, pattern in self._patterns:
             found, matches = self.found[expression], pattern.fullmatch
             found.update(name for name, text in encoded if matches(text))

@@ -54,11 +54,17 @@ SKIP_VERSION: Final = 9
 """From this JoinGroup on a leader can be told that it need not assign."""
 
 
+def everything(topic: str) -> bool:
+    return True
+
+
 class Sender(NamedTuple):
     """Who sent a request, as the group remembers it."""
 
     client_id: str
     host: str
+    may_see: Callable[[str], bool] = everything
+    """Whether the sender may know of a topic, by its name. Not remembered."""
 
 
 class Membership:
