@@ -5,7 +5,10 @@ import asyncio
 import pytest
 
 import ottla
+from ottla.base.errors import ErrorCode
+from ottla.client.errors import CommitFailedError
 from ottla.client.rows import NewTopic, Resource
+from tests.client.test_group import KINDS, Member, even, fill, until
 from tests.tools.kafka_broker import kafka_broker
 
 pytestmark = [pytest.mark.java]
@@ -60,3 +63,52 @@ async def consume(bootstrap):
                     break
         await consumer.commit()
         return found
+
+
+@pytest.mark.timeout(300)
+def test_groups_of_apache_kafka(tmp_path):
+    with kafka_broker(tmp_path) as kafka:
+        asyncio.run(groups(Bootstrap(kafka.bootstrap)))
+
+
+class Bootstrap:
+    def __init__(self, bootstrap_servers):
+        self.bootstrap_servers = bootstrap_servers
+
+
+async def groups(broker):
+    async with ottla.Admin(bootstrap_servers=broker.bootstrap_servers) as admin:
+        await admin.create_topics(NewTopic("t", num_partitions=6))
+    async with ottla.Producer(bootstrap_servers=broker.bootstrap_servers) as producer:
+        await fill(producer, 60)
+        for kind in KINDS:
+            async with asyncio.timeout(60):
+                await members_share(broker, kind)
+
+
+async def members_share(broker, kind):
+    options = {"group_id": f"g-{kind}"}
+    async with Member(broker, kind, **options) as first:
+        read = await until(even(first.subscribe()), first)
+        async with Member(broker, kind, **options) as second:
+            read += await until(even(first, second.subscribe()), first, second)
+            while len(read) < 60:
+                read += [
+                    int(record.value)
+                    for member in (first, second)
+                    for record in await member.consumer.poll(100)
+                ]
+            core = second.consumer._membership._member
+            if kind == "consumer":
+                core.epoch += 5
+            else:
+                core.generation -= 1
+            with pytest.raises(CommitFailedError) as refused:
+                await second.consumer.commit({("t", 0): 1})
+            assert refused.value.code in (
+                ErrorCode.ILLEGAL_GENERATION,
+                ErrorCode.FENCED_MEMBER_EPOCH,
+                ErrorCode.STALE_MEMBER_EPOCH,
+            )
+            await until(lambda: second.lost and even(first, second)(), first, second)
+    assert sorted(read) == list(range(60)), kind
