@@ -64,7 +64,8 @@ class ReplicaManager:
         shelf = OpenSegments(capacity_for(world.disk.open_files_max()), self._hurry)
         for log_dir in log_dirs:
             log_dir.shelf = shelf
-        self.mover = Mover(world.offload, moved=self._moved)
+        self._homes: dict[Partition, Directory] = {}
+        self.mover = Mover(world.offload, moved=self._homes.__setitem__)
         self._partitions: dict[str | bytes, dict[int, Partition]] = {}
         """By topic name and, the same object, by topic id."""
         self._refusals: dict[tuple[str | bytes, int], ErrorCode] = {}
@@ -77,7 +78,6 @@ class ReplicaManager:
         self._image: ClusterImage | None = None
         self.preferred: dict[TopicPartition, Directory] = {}
         """Where partitions go that are not made yet, if they are."""
-        self._homes: dict[Partition, Directory] = {}
 
     # hot: produce, fetch
     def leader_of(self, topic: str | bytes, index: int) -> Partition:
@@ -282,9 +282,6 @@ class ReplicaManager:
                 logger.warning("%s is in %s too: a stray", topic_partition, directory.log_dir.path)
                 directory.log_dir.make_stray(topic_partition)
         return chosen
-
-    def _moved(self, partition: Partition, directory: Directory) -> None:
-        self._homes[partition] = directory
 
     def _delete_topic(self, topic: TopicImage) -> None:
         partitions = self._partitions.pop(topic.id, {})

@@ -20,6 +20,7 @@ from ottla.base.errors import CorruptionError
 from ottla.base.ids import TopicPartition
 from ottla.base.world import Disk, Offload
 from ottla.storage.checkpoints import offsets_text, read_offsets, replace_whole, write_whole
+from ottla.storage.log import Log
 from ottla.storage.names import (
     CLEANER_OFFSETS,
     HIGH_WATERMARKS,
@@ -154,6 +155,25 @@ class DirectoryCheckpoints:
             for name, each in zip(CHECKPOINTS, offsets, strict=True)
         ]
         return _Texts(files, dict.fromkeys(each for lines in offsets for each in lines))
+
+
+def offsets_of(
+    logs: Mapping[TopicPartition, Log],
+    futures: Mapping[TopicPartition, int],
+    high_watermarks: Mapping[TopicPartition, int],
+) -> tuple[Offsets, ...]:
+    """The lines of each of CHECKPOINTS for these logs; `futures` are log starts of what is being
+    moved here."""
+    points = {each: log.flushed_end_offset for each, log in logs.items()}
+    # Kafka leaves out a start that the first segment tells by its name: but a power cut may
+    # bring segments back that were dropped a moment ago.
+    starts = {each: start for each, start in futures.items() if start > 0}
+    starts |= {each: log.log_start_offset for each, log in logs.items() if log.log_start_offset > 0}
+    marks = {each: high_watermarks[each] for each in logs if each in high_watermarks}
+    cleaned = {
+        each: log.cleaner_offset for each, log in logs.items() if log.cleaner_offset is not None
+    }
+    return points, starts, marks, cleaned
 
 
 def _write_next(disk: Disk, contents: Contents) -> None:

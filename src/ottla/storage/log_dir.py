@@ -25,7 +25,7 @@ from ottla.storage.claim import LogDirError as LogDirError
 from ottla.storage.claim import LogDirFailedError as LogDirFailedError
 from ottla.storage.claim import claim_directory, format_directory, not_usable
 from ottla.storage.config import LogConfig
-from ottla.storage.directory_checkpoints import DirectoryCheckpoints, Offsets
+from ottla.storage.directory_checkpoints import DirectoryCheckpoints, Offsets, offsets_of
 from ottla.storage.group_opening import (
     GROUP_LOGS,
     SCANNED_LOGS,
@@ -351,22 +351,7 @@ class LogDir:
         self._checkpoints.write(high_watermarks, offload, done)
 
     def _offsets(self, high_watermarks: Mapping[TopicPartition, int]) -> Sequence[Offsets]:
-        points = {each: log.flushed_end_offset for each, log in self.logs.items()}
-        # Kafka leaves out a start that the first segment tells by its name: but a power cut may
-        # bring segments back that were dropped a moment ago.
-        starts = {each: start for each, start in self.futures.items() if start > 0}
-        starts |= {
-            each: log.log_start_offset
-            for each, log in self.logs.items()
-            if log.log_start_offset > 0
-        }
-        marks = {each: high_watermarks[each] for each in self.logs if each in high_watermarks}
-        cleaned = {
-            each: log.cleaner_offset
-            for each, log in self.logs.items()
-            if log.cleaner_offset is not None
-        }
-        offsets = (points, starts, marks, cleaned)
+        offsets = offsets_of(self.logs, self.futures, high_watermarks)
         for each, found in zip(offsets, self._checkpoints.found, strict=True):
             for log in (*self.unowned, *self.offline_logs, *self.pending):
                 if log in found:
