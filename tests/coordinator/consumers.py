@@ -43,7 +43,7 @@ def subscription(
 
 def durable(group: ConsumerGroup) -> dict[str, Any]:
     """All that the log holds of a group, and what follows from it."""
-    soft = ("_budget", "checked_topics", "scanned_topics")
+    soft = ("_budget", "checked", "scanned_topics")
     fields = {name: getattr(group, name) for name in group.__slots__ if name not in soft}
     return {
         name: dict(value) if isinstance(value, dict) else value for name, value in fields.items()

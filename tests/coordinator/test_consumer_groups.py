@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from ottla.coordinator.group import consumer_records as records
 from ottla.coordinator.group.consumer_group import ConsumerGroupState
 from ottla.coordinator.group.consumer_member import MemberState
 from ottla.coordinator.shard import Outcome
+from ottla.metadata.image import BrokerImage, Revision
 from ottla.sim.loop import SimLoop
-from tests.coordinator.consumers import Consumer, ConsumerPlace, durable
+from tests.coordinator.consumers import ONE, Consumer, ConsumerPlace, durable
 from tests.coordinator.places import on_loop
 
 NO_INTERVAL = {"group_consumer_assignment_interval_ms": "0"}
@@ -593,3 +595,26 @@ def test_a_consumer_groups_offsets_expire_and_the_group_with_the_last() -> None:
         assert again.machine.groups.ids() == []
 
     on_place(test, offsets_retention_minutes="60")
+
+
+def test_a_topic_that_moves_to_another_rack_makes_a_new_epoch() -> None:
+    """KIP-1101."""
+
+    async def test(place: ConsumerPlace) -> None:
+        place.make("a", 1)
+
+        def brokers(rack: str) -> None:
+            broker = BrokerImage(ONE, "localhost", 1, rack, Revision(1))
+            place.image = replace(place.image, brokers={ONE: broker})
+
+        brokers("here")
+        me = Consumer(place, "me")
+        await me.join()
+        epoch = me.epoch
+        await me.beat()
+        assert me.epoch == epoch
+        brokers("there")
+        await me.beat()
+        assert me.epoch == epoch + 1
+
+    on_place(test)

@@ -82,10 +82,10 @@ class Advance:
     def _bumped(self, step: Step, image: ClusterImage, *, must: bool) -> int:
         """The epoch of the group; a new one where there is a reason."""
         group = step.group
-        if not must and group.checked_topics is image.topics:
+        if not must and group.has_checked(image):
             return group.epoch
         found = metadata_hash(group.subscribed_topics(step.members()), image)
-        group.checked_topics = image.topics
+        group.checked = image.topics, image.brokers
         if not must and found == group.metadata_hash:
             return group.epoch
         step.records += next_epoch(group, found)

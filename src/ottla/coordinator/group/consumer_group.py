@@ -5,7 +5,7 @@
     RECONCILING   some member does not have its target yet
     STABLE        every member has
 
-Everything here but `checked_topics` and `scanned_topics` is durable and changes by `replay` alone.
+Everything here but `checked` and `scanned_topics` is durable and changes by `replay` alone.
 The records of a compacted log may come in another order than they were written in, so each stands
 for itself: a member is there as soon as one of its records is, and a partition belongs to whoever
 claimed it last.
@@ -66,7 +66,7 @@ NO_PARTITIONS: Final[Partitions] = {}
 class ConsumerGroup:
     __slots__ = (
         "_budget",
-        "checked_topics",
+        "checked",
         "epoch",
         "expression_users",
         "expressions",
@@ -100,8 +100,8 @@ class ConsumerGroup:
         """How many members subscribe by an expression."""
         self.has_partition_metadata = False
         """A record of Kafka 4.0 is there that nobody needs any more."""
-        self.checked_topics: object = None
-        """The topics of the image for which `metadata_hash` was last looked at."""
+        self.checked: tuple[object, object] = None, None
+        """Topics and brokers of the image for which `metadata_hash` was last looked at."""
         self.scanned_topics: object = None
         """Those over which its expressions were last matched."""
         self._budget = budget
@@ -173,6 +173,11 @@ class ConsumerGroup:
 
     def is_subscribed_to(self, topic: str) -> bool:
         return topic in self.subscribed_topics()
+
+    def has_checked(self, image: ClusterImage) -> bool:
+        """Whether `metadata_hash` was looked at since topics or their racks changed."""
+        topics, brokers = self.checked
+        return topics is image.topics and brokers is image.brokers
 
     def is_waiting(self, member: ConsumerMember) -> bool:
         """Whether some partition that it shall get is another member's still."""
