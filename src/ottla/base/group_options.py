@@ -165,7 +165,11 @@ def check_group_bounds(configs: Mapping[str, str], broker: BrokerSettings) -> No
 
 def check_broker_bounds(broker: BrokerSettings) -> None:
     """KafkaError(INVALID_CONFIG) naming two options of the broker that contradict each other."""
-    orders = [("group.min.session.timeout.ms", "group.max.session.timeout.ms")]
+    lag = "log.cleaner.{}.compaction.lag.ms"
+    orders = [
+        (lag.format("min"), lag.format("max")),
+        ("group.min.session.timeout.ms", "group.max.session.timeout.ms"),
+    ]
     for name in ("session.timeout.ms", "heartbeat.interval.ms", "assignment.interval.ms"):
         low, default, high = (f"group.consumer.{bound}{name}" for bound in ("min.", "", "max."))
         orders += [(low, high), (low, default), (default, high)]

@@ -83,6 +83,12 @@ def test_validate_only_changes_nothing(on_node):
         (TOPIC, "a b", [], ErrorCode.INVALID_TOPIC_EXCEPTION),
         (TOPIC, "a", [("retention.ms", "x")], ErrorCode.INVALID_CONFIG),
         (TOPIC, "a", [("no.such.key", "1")], ErrorCode.INVALID_CONFIG),
+        (
+            TOPIC,
+            "a",
+            [("min.compaction.lag.ms", "6"), ("max.compaction.lag.ms", "5")],
+            ErrorCode.INVALID_CONFIG,
+        ),
         (TOPIC, "a", [("retention.ms", None)], ErrorCode.INVALID_REQUEST),
         (TOPIC, "a", [("retention.ms", "1"), ("retention.ms", "2")], ErrorCode.INVALID_REQUEST),
         (BROKER, "2", [], ErrorCode.INVALID_REQUEST),

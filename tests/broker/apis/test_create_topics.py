@@ -106,6 +106,11 @@ def test_validate_only_answers_and_makes_nothing(on_node):
         (topic("__cluster_metadata"), ErrorCode.TOPIC_AUTHORIZATION_FAILED, ""),
         (topic("a", retention_ms="soon"), ErrorCode.INVALID_CONFIG, "retention.ms"),
         (topic("a", no_such_key="1"), ErrorCode.INVALID_CONFIG, "no.such.key"),
+        (
+            topic("a", min_compaction_lag_ms="6", max_compaction_lag_ms="5"),
+            ErrorCode.INVALID_CONFIG,
+            "max.compaction.lag.ms",
+        ),
         (topic("a", retention_ms=None), ErrorCode.INVALID_CONFIG, "retention.ms"),
         (topic("a", -1, -1, [(0, [9])]), ErrorCode.INVALID_REPLICA_ASSIGNMENT, "9"),
         (topic("a", -1, -1, [(0, [])]), ErrorCode.INVALID_REPLICA_ASSIGNMENT, "empty"),
