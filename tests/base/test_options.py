@@ -412,6 +412,10 @@ def test_what_has_an_effect_says_so() -> None:
     ("options", "named"),
     [
         ({"group.min.session.timeout.ms": "9", "group.max.session.timeout.ms": "8"}, "is more"),
+        (
+            {"log.cleaner.min.compaction.lag.ms": "2", "log.cleaner.max.compaction.lag.ms": "1"},
+            "lag",
+        ),
         ({"group.consumer.min.session.timeout.ms": "45001"}, "group.consumer.session.timeout.ms"),
         ({"group.consumer.max.session.timeout.ms": "44999"}, "group.consumer.min.session"),
         ({"group.consumer.session.timeout.ms": "60001"}, "group.consumer.max.session.timeout.ms"),
@@ -426,7 +430,9 @@ def test_what_has_an_effect_says_so() -> None:
         ),
     ],
 )
-def test_options_of_groups_that_contradict_each_other(options: dict[str, str], named: str) -> None:
+def test_options_of_a_broker_that_contradict_each_other(
+    options: dict[str, str], named: str
+) -> None:
     with pytest.raises(KafkaError, match=named):
         check_broker_bounds(effective_broker(BrokerLayers(static=options)))
     check_broker_bounds(BrokerSettings())
