@@ -113,7 +113,7 @@ class Session:
         self._services: Services
         host = connection.peer.rpartition(":")[0].strip("[]")
         self._requester = Requester(ANONYMOUS, host)
-        """What authenticates the peer says who it is."""
+        """What authenticates the peer says who it is, before `_shapes` learns of it."""
         self._shapes: ProduceShapes | None = None
         self._replies: list[Reply] = []
         self._task: asyncio.Task[Response] | None = None
