@@ -172,14 +172,14 @@ def test_a_failure_is_noted_tried_again_and_goes_to_the_dead_letters(broker):
         await fill(broker, range(10), key=lambda n: n)
         async with consumer_of(broker) as consumer:
             consumer.assign([("t", 0)])
-            handler = Handler(consumer, 8, act)
-            processing = consumer.process(handler, retry=QUICK, dead_letter="dead")
-            await processing
+            handler = Handler(consumer, None, act)
+            processing = asyncio.create_task(
+                consumer.process(handler, retry=QUICK, dead_letter="dead")
+            )
             while await committed(consumer) != 10:
-                processing = asyncio.create_task(consumer.process(handler))
-                await asyncio.sleep(0.05)
-                consumer.stop_processing()
-                await processing
+                await asyncio.sleep(0.01)
+            consumer.stop_processing()
+            await processing
         dead = sorted(await read_all(broker, "dead", 2), key=lambda each: int(each.value))
         assert [int(each.value) for each in dead] == [3, 5] and dead[0].key == b"3"
         notes = dict(dead[0].headers)
