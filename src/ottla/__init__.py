@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ottla.broker.settings import StartError
+    from ottla.client.outlet import Output
+    from ottla.client.retry import RetryPolicy
     from ottla.embed.blocking import SyncAdmin, SyncConsumer, SyncProducer
     from ottla.embed.broker import Broker
     from ottla.embed.clients import Admin, Consumer, Producer
@@ -21,7 +23,9 @@ __all__ = [
     "Admin",
     "Broker",
     "Consumer",
+    "Output",
     "Producer",
+    "RetryPolicy",
     "StartError",
     "SyncAdmin",
     "SyncConsumer",
@@ -31,7 +35,9 @@ _HOME = {
     "Admin": "ottla.embed.clients",
     "Broker": "ottla.embed.broker",
     "Consumer": "ottla.embed.clients",
+    "Output": "ottla.client.outlet",
     "Producer": "ottla.embed.clients",
+    "RetryPolicy": "ottla.client.retry",
     "StartError": "ottla.broker.settings",
     "SyncAdmin": "ottla.embed.blocking",
     "SyncConsumer": "ottla.embed.blocking",
