@@ -147,6 +147,7 @@ def test_a_fence_at_the_last_epoch_brings_a_new_producer_id(on_node, way):
         kept(node).timeout_ms = 1
         while await settled(node) is not State.COMPLETE_ABORT:
             await asyncio.sleep(0.01)
+        kept(node).timeout_ms = 60_000
         old_id = client.producer_id
         code = await (client.end(commit=False) if way == "end" else client.init(knows=True))
         assert code == 0

@@ -249,6 +249,7 @@ def test_a_transaction_that_takes_too_long_is_aborted(on_node):
         while await settled(node) is State.ONGOING:
             await asyncio.sleep(0.01)
         assert await settled(node) is State.COMPLETE_ABORT
+        kept(node).timeout_ms = 60_000
         late.sequences = dict(client.sequences)
         assert await late.send("a", 0, b"2") == ErrorCode.INVALID_PRODUCER_EPOCH
         assert await client.end() == ErrorCode.INVALID_TXN_STATE
