@@ -2,7 +2,8 @@
 keeps nothing, over a real node and a real disk. What is left out is the socket.
 
 Prints microseconds of CPU per request, the best of several rounds; with `--profile` the
-functions behind it. `# hot:` marks in the source name this benchmark's two figures.
+functions behind it. Then what it costs a Produce that every record is walked
+(`record.validation=deep`), by codec and size. `# hot:` marks in the source name these figures.
 """
 
 import argparse
@@ -11,7 +12,9 @@ import cProfile
 import pstats
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from random import Random
 from typing import Any, Final
 
 from ottla.broker.node import Node
@@ -27,12 +30,19 @@ from ottla.protocol.messages.produce import (
     TopicProduceData,
 )
 from ottla.records.builder import build_batch
+from ottla.records.compression import CODEC_NUMBERS
+from ottla.records.kernel import IS_COMPILED
 from ottla.records.record import Record
 
 REQUESTS: Final = 20_000
 PIPELINED: Final = 8
 ROUNDS: Final = 5
 TOPIC: Final = "hot"
+TEXT: Final = b"The quick brown fox jumps over the lazy dog. And then it does so once again."
+BATCHES: Final = ((1, "none"), (100, "none"), (1_000, "none"), (1_000, "lz4"), (1_000, "zstd"))
+"""(records, codec) of what is walked."""
+WALKED_BYTES: Final = 20 << 20
+"""So much is sent for each figure, or `REQUESTS`, whichever is less."""
 
 
 class Sink:
@@ -52,10 +62,14 @@ def frame(version: int, request: Request) -> bytes:
     return b"".join(bytes(part) for part in encode_request(1, "bench", version, request))  # type: ignore[arg-type]
 
 
-def produce_frame() -> bytes:
-    batch = bytes(build_batch([Record(0, int(time.time() * 1000), None, b"x" * 100)]))
-    data = [PartitionProduceData(index=0, records=batch)]
-    topics = [TopicProduceData(name=TOPIC, partition_data=data)]
+def produce_frame(topic: str = TOPIC, count: int = 1, codec: int = 0) -> bytes:
+    """Of values of 100 bytes, which a codec packs to about a fourth."""
+    now_ms = int(time.time() * 1000)
+    noise = Random(1)
+    values = [noise.randbytes(12).hex().encode() + TEXT for _ in range(count)]
+    records = [Record(n, now_ms, None, value) for n, value in enumerate(values)]
+    data = [PartitionProduceData(index=0, records=bytes(build_batch(records, codec=codec)))]
+    topics = [TopicProduceData(name=topic, partition_data=data)]
     return frame(9, ProduceRequest(acks=1, timeout_ms=30_000, topic_data=topics))
 
 
@@ -72,25 +86,69 @@ async def send(session: Session, one: bytes, count: int) -> None:
             await asyncio.sleep(0)
 
 
-async def best(run: Callable[[], Awaitable[None]]) -> float:
+async def best(run: Callable[[], Awaitable[None]], requests: int = REQUESTS) -> float:
     """Microseconds of this thread's CPU per request."""
-    figures = []
-    for _ in range(ROUNDS):
-        began = time.thread_time()
-        await run()
-        figures.append((time.thread_time() - began) / REQUESTS * 1e6)
-    return min(figures)
+    return min([await timed(run, requests) for _ in range(ROUNDS)])
 
 
-async def measure(flush_on_ack: str, *, profile: bool) -> None:
+async def timed(run: Callable[[], Awaitable[None]], requests: int) -> float:
+    began = time.thread_time()
+    await run()
+    return (time.thread_time() - began) / requests * 1e6
+
+
+@asynccontextmanager
+async def session_of(settings: dict[str, str]) -> AsyncIterator[tuple[Node, Session]]:
+    """A node, and a session of it that has no connection."""
     world = real_world(asyncio.get_running_loop())
     with tempfile.TemporaryDirectory() as data:
         texts = {"log.dirs": data, "listeners": "PLAINTEXT://127.0.0.1:0"}
-        node = Node(world, node_settings(texts | {"flush.on.ack": flush_on_ack}), on_failure=print)
+        node = Node(world, node_settings(texts | settings), on_failure=print)
         await node.start()
-        await node.services.controller.create_topic(TOPIC, partitions=1, replication_factor=1)
         session = Session(Sink(), frame_cap=1 << 27, stop_node=print, forget=lambda _: None)  # type: ignore[arg-type]
         session.serve(node.services)
+        yield node, session
+        await node.stop()
+        close_world(world)
+
+
+async def measure_walk() -> None:
+    print(f"the record kernel is {'compiled' if IS_COMPILED else 'pure'}")
+    async with session_of({"log.segment.bytes": str(16 << 20), "log.retention.bytes": "1"}) as (
+        node,
+        session,
+    ):
+        for validation in ("header", "deep"):
+            await node.services.controller.create_topic(
+                validation,
+                partitions=1,
+                replication_factor=1,
+                configs={"record.validation": validation},
+            )
+        for count, codec in BATCHES:
+            frames = {
+                name: produce_frame(name, count, CODEC_NUMBERS[codec])
+                for name in ("header", "deep")
+            }
+            requests = min(REQUESTS, WALKED_BYTES // len(frames["deep"]) // PIPELINED * PIPELINED)
+            figures: dict[str, list[float]] = {"header": [], "deep": []}
+            for _ in range(ROUNDS):
+                for name, one in frames.items():
+
+                    async def run(one: bytes = one, requests: int = requests) -> None:
+                        await send(session, one, requests)
+
+                    figures[name].append(await timed(run, requests))
+            header, deep = min(figures["header"]), min(figures["deep"])
+            print(
+                f"produce  {count:5} records {codec:5} {len(frames['deep']):7,} B "
+                f"{header:7.1f} us, walked {deep:7.1f} us: {deep / header - 1:+.1%}"
+            )
+
+
+async def measure(flush_on_ack: str, *, profile: bool) -> None:
+    async with session_of({"flush.on.ack": flush_on_ack}) as (node, session):
+        await node.services.controller.create_topic(TOPIC, partitions=1, replication_factor=1)
         for name, one in (("produce", produce_frame()), ("fetch", fetch_frame())):
 
             async def run(one: bytes = one) -> None:
@@ -102,8 +160,6 @@ async def measure(flush_on_ack: str, *, profile: bool) -> None:
                 with cProfile.Profile() as profiler:
                     await run()
                 pstats.Stats(profiler).sort_stats("tottime").print_stats(20)
-        await node.stop()
-        close_world(world)
 
 
 def main(arguments: list[str]) -> int:
@@ -112,4 +168,5 @@ def main(arguments: list[str]) -> int:
     chosen = parser.parse_args(arguments)
     for flush_on_ack in ("true", "false"):
         asyncio.run(measure(flush_on_ack, profile=chosen.profile))
+    asyncio.run(measure_walk())
     return 0

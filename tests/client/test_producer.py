@@ -225,6 +225,17 @@ def test_what_is_no_record_is_refused_and_the_next_one_goes(broker):
     assert [record.value for record in read_all(broker, "t")] == [b"before", None]
 
 
+@pytest.mark.parametrize("timestamp_ms", [-1, 1 << 63])
+def test_a_timestamp_that_is_none_is_refused_and_harms_no_other_record(broker, timestamp_ms):
+    async def script(producer):
+        waiting = await producer.send("t", b"before")
+        with pytest.raises(ValueError, match="no timestamp"):
+            await producer.send("t", b"x", timestamp_ms=timestamp_ms)
+        assert (await waiting).offset == 0
+
+    producing(broker, script, linger_ms=50)
+
+
 def test_a_client_that_is_not_open_says_so(broker):
     async def script():
         producer = ottla.Producer(bootstrap_servers=broker.bootstrap_servers)
