@@ -696,6 +696,47 @@ def test_a_group_that_reads_what_may_not_be_seen(on_node: Any) -> None:
     on_node(test, ON)
 
 
+def test_a_topic_that_may_not_be_described_is_not_made_by_asking(on_node: Any) -> None:
+    async def test(node: Any) -> None:
+        await prepared(node)
+        await allow(node, CLUSTER, Operation.CREATE)
+        asked = request_class(ApiKey.METADATA)(**metadata_that_creates(node))
+        assert denials(await node.ask(asked)) == {CODES[TOPIC]}
+        assert "tnew" not in node.image.topics
+        await allow(node, TOPIC, Operation.DESCRIBE)
+        assert not denials(await node.ask(asked))
+        assert "tnew" in node.image.topics
+
+    on_node(test, ON)
+
+
+def test_topics_of_a_transaction_that_may_not_be_seen(on_node: Any) -> None:
+    async def test(node: Any) -> None:
+        await prepared(node)
+        node.requester = ADMIN
+        await node.topic("hidden")
+        asked = {"transactional_id": "x", "transaction_timeout_ms": 10_000}
+        producer = await node.ask(request_class(ApiKey.INIT_PRODUCER_ID)(**asked))
+        fields = add_partitions(node)
+        fields["v3_and_below_producer_id"] = producer.producer_id
+        fields["v3_and_below_producer_epoch"] = producer.producer_epoch
+        for name in ("t", "hidden"):
+            fields["v3_and_below_topics"][0].name = name
+            answer = await node.ask(request_class(ApiKey.ADD_PARTITIONS_TO_TXN)(**fields), 3)
+            assert set(codes_in(answer)) == {0}
+        node.requester = ALICE
+        await allow(node, TXN, Operation.DESCRIBE)
+        await allow(node, TOPIC, Operation.DESCRIBE)
+        described = request_class(ApiKey.DESCRIBE_TRANSACTIONS)(transactional_ids=["x"])
+        (row,) = (await node.ask(described)).transaction_states
+        assert [each.topic for each in row.topics] == ["t"]
+        node.requester = ADMIN
+        (row,) = (await node.ask(described)).transaction_states
+        assert sorted(each.topic for each in row.topics) == ["hidden", "t"]
+
+    on_node(test, ON)
+
+
 def test_an_expression_matches_what_its_member_may_see(on_node: Any) -> None:
     async def test(node: Any) -> None:
         await prepared(node)
