@@ -5,6 +5,7 @@ test_simulation. In the end:
 - every record that was acknowledged was processed by somebody;
 - a partition never had two owners, but for one that had lost it without knowing yet (which it is
   told in the end) or was killed;
+- what a handler of `process` does, for every second of the seeds, is held to the same;
 - a member goes through a partition in order while it owns it, and no record was skipped: what a
   new owner begins with was committed after it was done.
 """
@@ -17,6 +18,7 @@ import pytest
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.client.consumer import Consumer
 from ottla.client.errors import ClientError
+from ottla.client.retry import RetryPolicy
 from tests.client.test_simulation import PARTITIONS, Run, started
 
 MEMBERS = 3
@@ -52,6 +54,7 @@ class GroupRun(Run):
         self.is_over = False
         self.has_produced = False
         self.errors = []
+        self.processes = seed // len(STRATEGIES) % 2 == 1
 
     def now(self):
         return self.sim.loop.time()
@@ -108,6 +111,8 @@ class GroupRun(Run):
             )
             until = self.now() + self.rng.uniform(2.0, 40.0)
             try:
+                if self.processes:
+                    await self.process(consumer, mine, until)
                 while not self.is_over and (self.has_produced or self.now() < until):
                     await self.turn(consumer, mine)
             except KafkaError as error:
@@ -132,6 +137,32 @@ class GroupRun(Run):
                 await consumer.commit()
             except (ClientError, KafkaError) as error:
                 self.errors.append(error)
+
+    async def process(self, consumer, mine, until):
+        async def handle(record):
+            reign = mine.get(record.partition)
+            await asyncio.sleep(self.rng.choice([0.0, 0.001, 0.02, 0.3]))
+            if self.rng.random() < 0.1:
+                raise OSError("try again")
+            if reign is not None and mine.get(record.partition) is reign:
+                reign.offsets.append(record.offset)
+            self.processed.setdefault(int(record.value), []).append(record.offset)
+
+        processing = asyncio.get_running_loop().create_task(
+            consumer.process(
+                handle,
+                order="partition",
+                max_pending=self.rng.choice([1, 20, 1_000]),
+                drain_timeout_ms=self.rng.choice([10, 2_000]),
+                retry=RetryPolicy(attempts=1_000, backoff_ms=10),
+            )
+        )
+        while not self.is_over and (self.has_produced or self.now() < until):
+            await asyncio.wait([processing], timeout=0.5)
+            if processing.done():
+                processing.result()
+        consumer.stop_processing()
+        await processing
 
     async def crashes(self):
         while self.now() < self.until:
