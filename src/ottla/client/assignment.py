@@ -105,13 +105,13 @@ class PartitionState:
         while self.head is None and self.buffer:
             batch = self.buffer[0]
             if not batch.header.record_count:
-                self._drop_first()
+                self._skip_first()
                 continue
             columns = columns_of(batch, *self.key, self.position or 0)
             if columns:
                 self.head, self.head_at = columns, 0
             else:
-                self._drop_first()
+                self._skip_first()
         return self.head
 
     def hand_out(self, stop: int) -> None:
@@ -123,6 +123,13 @@ class PartitionState:
         else:
             self.position = head.offsets[stop]
             self.head_at = stop
+
+    def _skip_first(self) -> None:
+        """The first batch holds nothing to be handed out: whoever was done still is."""
+        is_done = not self.is_in_hand
+        self._drop_first()
+        if is_done:
+            self.done = self.position
 
     def _drop_first(self) -> None:
         batch = self.buffer.popleft()

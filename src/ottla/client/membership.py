@@ -30,7 +30,7 @@ from ottla.client.reader import Reader
 from ottla.client.subscription import Subscription
 from ottla.protocol.message import Request, Response
 from ottla.rpc.channel import Channel
-from ottla.rpc.errors import RpcError
+from ottla.rpc.errors import RpcError, VersionMismatchError
 
 _log = logging.getLogger(__name__)
 
@@ -207,6 +207,10 @@ class Membership(ABC):
         while True:
             try:
                 response = await attempt()
+            except VersionMismatchError as failure:
+                raise ClientError(
+                    f"the coordinator does not speak the protocol {self.protocol!r}: {failure}"
+                ) from failure
             except (RpcError, NoBrokersError) as failure:
                 self._cluster.refresh_soon()
                 _log.info("group %s: %s", self._settings.group_id, failure)

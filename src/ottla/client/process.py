@@ -99,6 +99,7 @@ class Processing:
     async def run(self) -> None:
         """Until `stop`: then what is at work is finished. ProcessingError where a record fails
         for good and there are no dead letters; whatever a read raises."""
+        self._reader.all_done()
         self._reader.marks_done = False
         loop = asyncio.get_running_loop()
         feeding, stopped = loop.create_task(self._feed()), loop.create_task(self._stopped.wait())
