@@ -6,33 +6,24 @@ that reaches out of the body ends in an IndexError.
 """
 
 from array import array
-from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from ottla.base.errors import KafkaError
 from ottla.base.world import Bytes
-from ottla.records.murmur2 import hash_of
+from ottla.records.pure_writer import append, extend, murmur2
 from ottla.records.record import Header
-from ottla.records.varint import decode_varint, encode_varint
+from ottla.records.varint import decode_varint
 
 Packed = tuple[bytes, bytes, bytes]
 Row = TypeVar("Row", bound=tuple[Any, ...])
 
-VARINTS: Final = tuple(encode_varint(number) for number in range(2_048))
-"""Of lengths and deltas: most of them are small."""
-_NULL: Final = encode_varint(-1)
 INT64_MIN: Final = -(1 << 63)
 INT64_MAX: Final = (1 << 63) - 1
-INT32_MAX: Final = (1 << 31) - 1
 RECORD_MIN_BYTES: Final = 7
 """Length, attributes, timestamp, offset, key, value, headers: a byte each at least."""
-CONTENT_MAX_BYTES: Final = INT32_MAX // 4
 
 __all__ = ["Block", "append", "extend", "murmur2", "read", "walk"]
-
-
-# ---- reading
 
 
 class Block:
@@ -181,21 +172,38 @@ def _fill(
     values, headers = block._values, block._headers
     at, end = 0, len(body)
     for _ in range(count):
-        size, at = _number(body, at)
+        first, second = body[at], body[at + 1]
+        if second < 0x80 <= first and not first & 1:  # of two bytes, as most are here
+            size, at = (first & 0x7F | second << 7) >> 1, at + 2
+        else:
+            size, at = _number(body, at)
         stop = at + size
         if size <= 0 or stop > end:
             raise _refused()
-        delta, at = _delta(body, at + 1)
-        times.append(base_timestamp + delta if append_time is None else append_time)
-        number, at = _any_number(body, at)
-        offsets.append(base_offset + number)
-        size, at = _number(body, at)
-        if size < 0:
-            keys.append(None)
+        number = body[at + 1]
+        if number < 0x80:
+            delta, at = number >> 1 ^ -(number & 1), at + 2
         else:
-            keys.append(body[at : at + size])
-            at += size
-        size, at = _number(body, at)
+            delta, at = decode_varint(body, at + 1, bits=64)
+        times.append(base_timestamp + delta if append_time is None else append_time)
+        number = body[at]
+        if number < 0x80:
+            offsets.append(base_offset + (number >> 1 ^ -(number & 1)))
+            at += 1
+        else:
+            number, at = _any_number(body, at)
+            offsets.append(base_offset + number)
+        if body[at] == 1:
+            keys.append(None)
+            at += 1
+        else:
+            key, at = _content(body, at)
+            keys.append(key)
+        first, second = body[at], body[at + 1]
+        if second < 0x80 <= first and not first & 1:
+            size, at = (first & 0x7F | second << 7) >> 1, at + 2
+        else:
+            size, at = _number(body, at)
         if size < 0:
             values.append(None)
         else:
@@ -238,11 +246,18 @@ def _number(body: bytes, at: int) -> tuple[int, int]:
     return number, at
 
 
+def _content(body: bytes, at: int) -> tuple[bytes | None, int]:
+    size, at = _number(body, at)
+    return (None, at) if size < 0 else (body[at : at + size], at + size)
+
+
 def _any_number(body: bytes, at: int) -> tuple[int, int]:
+    """A varint of either sign, quick for two bytes."""
     # hot: client consume
-    first = body[at]
-    if first < 0x80:
-        return first >> 1 ^ -(first & 1), at + 1
+    first, second = body[at], body[at + 1]
+    if second < 0x80 <= first:
+        rest = first & 0x7F | second << 7
+        return rest >> 1 ^ -(rest & 1), at + 2
     return decode_varint(body, at)
 
 
@@ -272,112 +287,3 @@ def _headers(body: bytes, at: int, stop: int) -> tuple[tuple[Header, ...], int]:
             found.append((name, body[at : at + size]))
             at += size
     return tuple(found), at
-
-
-# ---- writing
-
-
-class Buffered(Protocol):
-    """Anything with a buffer: bytes, bytearray, memoryview, a row of an array."""
-
-    def __buffer__(self, flags: int, /) -> memoryview: ...
-
-
-def append(
-    body: bytearray,
-    timestamp_delta: int,
-    offset_delta: int,
-    key: Buffered | None,
-    value: Buffered | None,
-    headers: Buffered | None,
-) -> None:
-    # hot: client produce
-    offset = VARINTS[offset_delta] if 0 <= offset_delta < 2_048 else _offset(offset_delta)
-    when = VARINTS[timestamp_delta] if 0 <= timestamp_delta < 2_048 else _time(timestamp_delta)
-    if key is None:
-        key_length, key = _NULL, b""
-    else:
-        key = key if type(key) is bytes else _held(key)
-        size = len(key)
-        key_length = VARINTS[size] if size < 2_048 else _length(size)
-    if value is None:
-        value_length, value = _NULL, b""
-    else:
-        value = value if type(value) is bytes else _held(value)
-        size = len(value)
-        value_length = VARINTS[size] if size < 2_048 else _length(size)
-    tail = b"\0" if headers is None else _held(headers)
-    record = b"".join((b"\0", when, offset, key_length, key, value_length, value, tail))
-    size = len(record)
-    body += (VARINTS[size] if size < 2_048 else encode_varint(size)) + record
-
-
-def extend(
-    body: bytearray,
-    timestamp_delta: int,
-    offset_delta: int,
-    keys: Sequence[Buffered | None] | None,
-    values: Sequence[Buffered | None],
-) -> None:
-    # hot: client produce
-    when, _ = _time(timestamp_delta), _offset(offset_delta)
-    if keys is not None and len(keys) != len(values):
-        raise ValueError("keys are None, or a list as long as the values")
-    plain = [value for value in values if type(value) is bytes] if keys is None else []
-    if len(plain) < len(values):
-        section = bytearray()
-        for index, value in enumerate(values):
-            key = None if keys is None else keys[index]
-            append(section, timestamp_delta, offset_delta + index, key, value, None)
-        body += section
-    else:
-        body += _plain_section(when, offset_delta, plain)
-
-
-def _plain_section(when: bytes, offset_delta: int, values: Sequence[bytes]) -> bytes:
-    """Records of a value alone: what comes before it is the same for values of one size."""
-    # hot: client produce
-    fixed = len(when) + 3  # attributes, the null key's length, the count of headers
-    heads: dict[int, tuple[bytes, bytes]] = {}
-    parts: list[bytes] = []
-    for count, value in enumerate(values, offset_delta):
-        offset = VARINTS[count] if 0 <= count < 2_048 else _offset(count)
-        size = len(value)
-        shape = size << 3 | len(offset)
-        head = heads.get(shape)
-        if head is None:
-            length = _length(size)
-            whole = fixed + len(offset) + len(length) + size
-            head = heads[shape] = encode_varint(whole) + b"\0" + when, _NULL + length
-        parts += (head[0], offset, head[1], value, b"\0")
-    return b"".join(parts)
-
-
-def _held(content: Buffered) -> bytes:
-    """Its bytes; TypeError where it has none."""
-    view = memoryview(content)
-    if not view.c_contiguous:
-        raise BufferError("keys and values lie in one piece")
-    return view.tobytes()
-
-
-def _length(size: int) -> bytes:
-    if size > CONTENT_MAX_BYTES:
-        raise OverflowError("a record is too large for its length field")
-    return encode_varint(size)
-
-
-def _offset(delta: int) -> bytes:
-    if not -INT32_MAX - 1 <= delta <= INT32_MAX:
-        raise OverflowError("an offset is too far from its batch")
-    return encode_varint(delta)
-
-
-def _time(delta: int) -> bytes:
-    if not INT64_MIN <= delta <= INT64_MAX:
-        raise OverflowError("a timestamp is too far from its batch")
-    return encode_varint(delta)
-
-
-def murmur2(key: Buffered) -> int:
-    return hash_of(key if type(key) is bytes else _held(key))
