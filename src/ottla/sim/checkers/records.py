@@ -46,9 +46,9 @@ def _kept(history: History) -> Iterator[Send]:
 
 def lost_write(history: History) -> Findings:
     finals = {key: dict(records) for key, records in history.final.items()}
+    ends = _ends(history)
     for send in _kept(history):
-        start, final = history.final_start[send.key], finals[send.key]
-        end = max(final, default=start - 1) + 1
+        start, end, final = history.final_start[send.key], ends[send.key], finals[send.key]
         for offset, record_id in enumerate(send.ids(), send.offset):
             if start <= offset < end and final.get(offset) != record_id:
                 yield f"{show(history, send)}: {record_id:#x} is not at {offset} at the end"
@@ -62,11 +62,16 @@ def lost_write(history: History) -> Findings:
                     yield f"{where(history, poll)}: {record_id:#x} was seen at {offset}"
 
 
-def unseen(history: History) -> Findings:
-    ends = {
+def _ends(history: History) -> dict[Key, int]:
+    """Behind the last record of each partition that was found at the end."""
+    return {
         key: max((offset for offset, _ in records), default=history.final_start[key] - 1) + 1
         for key, records in history.final.items()
     }
+
+
+def unseen(history: History) -> Findings:
+    ends = _ends(history)
     for send in _kept(history):
         if send.offset + send.count > ends[send.key]:
             yield f"{show(history, send)}: the end is {ends[send.key]}"
@@ -117,9 +122,10 @@ def compaction(history: History) -> Findings:
             line = send.key, key
             if line not in last or last[line][0] < offset:
                 last[line] = offset, send
+    found: dict[tuple[Key, str], int] = {}
+    for place, records in history.final.items():
+        for offset, record_id in records:
+            found[place, key_of.get(record_id, "")] = offset
     for (place, key), (offset, send) in last.items():
-        final = history.final.get(place)
-        if final is not None and not any(
-            at >= offset and key_of.get(record_id) == key for at, record_id in final
-        ):
+        if place in history.final and found.get((place, key), -1) < offset:
             yield f"{show(history, send)}: nothing of {key!r} is there from {offset} on"
