@@ -18,6 +18,7 @@ from ottla.base.options import (
     ConfigSource,
     ConfigSynonym,
     TopicSettings,
+    check_topic_bounds,
     describe_broker,
     describe_cluster_default,
     describe_topic,
@@ -25,7 +26,6 @@ from ottla.base.options import (
     effective_topic,
     validate_broker_config,
     validate_topic_config,
-    validate_topic_configs,
 )
 from tests.base import kafka_options
 
@@ -247,9 +247,15 @@ def test_unknown_topic_config(name: str) -> None:
 
 
 def test_compaction_lags_must_agree() -> None:
-    validate_topic_configs({"min.compaction.lag.ms": "5", "max.compaction.lag.ms": "5"})
-    with pytest.raises(KafkaError, match=r"min\.compaction\.lag\.ms: 6 is more than"):
-        validate_topic_configs({"min.compaction.lag.ms": "6", "max.compaction.lag.ms": "5"})
+    low, high = "min.compaction.lag.ms", "max.compaction.lag.ms"
+    built_in, broker = BrokerSettings(), BrokerSettings(log_cleaner_max_compaction_lag_ms=5)
+    check_topic_bounds({low: "5", high: "5"}, built_in)
+    check_topic_bounds({low: "6"}, built_in)
+    check_topic_bounds({low: "6", high: "6"}, broker)
+    for configs, settings in (({low: "6", high: "5"}, built_in), ({low: "6"}, broker)):
+        with pytest.raises(KafkaError, match=r"min\.compaction\.lag\.ms: 6 is more than") as caught:
+            check_topic_bounds(configs, settings)
+        assert caught.value.code is ErrorCode.INVALID_CONFIG
 
 
 def test_secrets_are_not_shown() -> None:

@@ -41,6 +41,7 @@ __all__ = [
     "OptionType",
     "TopicSettings",
     "Update",
+    "check_topic_bounds",
     "describe_broker",
     "describe_cluster_default",
     "describe_group",
@@ -160,13 +161,16 @@ def validate_topic_config(name: str, value: str) -> None:
 
 
 def validate_topic_configs(configs: Mapping[str, str]) -> None:
-    """`validate_topic_config` of each, and of what they say together."""
+    """`validate_topic_config` of each."""
     for name, value in configs.items():
         validate_topic_config(name, value)
-    low, high = (
-        int(configs.get(name, str(TOPIC_OPTIONS[name].default)))
-        for name in ("min.compaction.lag.ms", "max.compaction.lag.ms")
-    )
+
+
+def check_topic_bounds(configs: Mapping[str, str], broker: BrokerSettings) -> None:
+    """KafkaError(INVALID_CONFIG) where a topic of this broker would contradict itself: what its
+    configs leave open the broker's settings say."""
+    settings = effective_topic(configs, broker)
+    low, high = settings.min_compaction_lag_ms, settings.max_compaction_lag_ms
     if low > high:
         raise KafkaError(
             ErrorCode.INVALID_CONFIG,

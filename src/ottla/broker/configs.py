@@ -17,13 +17,16 @@ name. A resource that one request names twice is INVALID_REQUEST in each of its 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
+from functools import partial
 from typing import Final, NamedTuple
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.group_options import check_group_bounds
 from ottla.base.limits import CLIENT_TEXT_LOG_CHARS
 from ottla.base.options import (
+    BrokerSettings,
     ConfigEntry,
+    check_topic_bounds,
     describe_broker,
     describe_cluster_default,
     describe_group,
@@ -126,7 +129,7 @@ async def alter(
                 ops,
                 replace=replace,
                 validate_only=validate_only,
-                also=_bounds_of(services) if resource is ConfigOwner.GROUP else None,
+                also=_bounds_of(resource, services.settings),
             )
         except KafkaError as error:
             return Outcome(resource_type, name, error.code, error.message)
@@ -169,8 +172,13 @@ def _checked(services: Services, alteration: Alteration) -> tuple[ConfigOwner, l
     raise KafkaError(ErrorCode.INVALID_REQUEST, f"Configs of a {_words(kind)} cannot be altered.")
 
 
-def _bounds_of(services: Services) -> Callable[[Mapping[str, str]], None]:
-    return lambda configs: check_group_bounds(configs, services.settings)
+def _bounds_of(
+    resource: ConfigOwner, settings: BrokerSettings
+) -> Callable[[Mapping[str, str]], None] | None:
+    """What this broker's settings demand of such a resource's configs."""
+    checks = {ConfigOwner.GROUP: check_group_bounds, ConfigOwner.TOPIC: check_topic_bounds}
+    check = checks.get(resource)
+    return None if check is None else partial(check, broker=settings)
 
 
 def _op(change: ConfigChange) -> ConfigOp:

@@ -12,7 +12,7 @@ Leaders change their own in-sync sets; the controller places replicas (`placemen
 leaders. Configs are changed by `config_changes`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -100,10 +100,12 @@ class Controller:
         assignments: Assignments | None = None,
         configs: Mapping[str, str] | None = None,
         validate_only: bool = False,
+        also: Callable[[Mapping[str, str]], None] | None = None,
     ) -> TopicImage:
         """Make a topic: `partitions` and `replication_factor` (what -1 stands for is the
         caller's to know), or `assignments` {partition: replicas} and both -1. Returns the
-        topic; with `validate_only` the one that would have been. KafkaErrors as Kafka has them.
+        topic; with `validate_only` the one that would have been. KafkaErrors as Kafka has them;
+        `also` may refuse the configs by another.
         """
         check_topic_name(name)
         configs = dict(configs or {})
@@ -116,6 +118,8 @@ class Controller:
                     brokers, partitions, replication_factor, assignments, rng=self._rng
                 )
                 config_ops.validate(ResourceType.TOPIC, name, {}, configs)
+                if also is not None:
+                    also(configs)
                 topic = TopicImage(
                     name,
                     random_id(self._rng),

@@ -75,6 +75,16 @@ def test_validate_only_changes_nothing(on_node):
     on_node(test)
 
 
+def test_a_topic_does_not_contradict_what_this_broker_says_of_all(on_node):
+    async def test(node):
+        await node.topic("a")
+        for lag, code in (("6", ErrorCode.INVALID_CONFIG), ("5", ErrorCode.NONE)):
+            answer = await node.ask(alter((TOPIC, "a", [("min.compaction.lag.ms", lag)])))
+            assert answer.responses[0].error_code == code
+
+    on_node(test, {"log.cleaner.max.compaction.lag.ms": "5"})
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "configs", "code"),
     [

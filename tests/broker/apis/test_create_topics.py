@@ -36,6 +36,17 @@ def create(*topics, **options):
     return CreateTopicsRequest(topics=list(topics), **options)
 
 
+def test_a_topic_does_not_contradict_what_this_broker_says_of_all(on_node):
+    async def test(node):
+        for key in ("min_compaction_lag_ms", "retention_ms"):
+            (row,) = (await node.ask(create(topic(key, **{key: "6"})))).topics
+            refused = ErrorCode.INVALID_CONFIG if key.startswith("min") else ErrorCode.NONE
+            assert row.error_code == refused
+        assert list(node.image.topics) == ["retention_ms"]
+
+    on_node(test, {"log.cleaner.max.compaction.lag.ms": "5"})
+
+
 @pytest.mark.parametrize("version", range(2, 8))
 def test_what_each_version_answers(on_node, version):
     async def test(node):

@@ -12,11 +12,12 @@ flexible and answers what was made, with the configs as they take effect; 7 answ
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.limits import PARTITIONS_PER_REQUEST
-from ottla.base.options import BrokerSettings, describe_topic
+from ottla.base.options import BrokerSettings, check_topic_bounds, describe_topic
 from ottla.broker.context import RequestContext
 from ottla.broker.rows import side_by_side
 from ottla.metadata.image import TopicImage
@@ -101,6 +102,7 @@ async def _create(
         assignments=assignments,
         configs=_configs(topic),
         validate_only=validate_only,
+        also=partial(check_topic_bounds, broker=settings),
     )
 
 
