@@ -5,7 +5,7 @@ import errno
 
 import pytest
 
-from ottla.base.errors import ErrorCode
+from ottla.base.errors import CorruptionError, ErrorCode
 from ottla.protocol.messages.fetch import (
     EpochEndOffset,
     FetchPartition,
@@ -18,6 +18,7 @@ from ottla.records.batch import iterate_headers
 from ottla.records.builder import build_batch
 from ottla.records.record import Record
 from ottla.replica.fetch_session import EVICTION_MS, MAX_EPOCH
+from ottla.storage.sound import RangeCheck
 
 VERSIONS = range(4, 19)
 BY_NAME = range(4, 13)
@@ -475,6 +476,30 @@ def test_what_cannot_be_read_ahead_is_a_storage_error(on_node, monkeypatch, capl
         monkeypatch.undo()
         (row,) = answered(await node.ask(fetch(node, ("a", part()))))
         assert row.error_code == ErrorCode.KAFKA_STORAGE_ERROR, "until the next start"
+
+    on_node(test)
+
+
+@pytest.mark.parametrize("is_sound", [True, False])
+def test_what_was_replaced_while_it_was_checked_is_not_sent(on_node, monkeypatch, is_sound):
+    """Compaction put another segment there: the check may have read that one, or found a fault in
+    the one before. The client asks again, and is answered from what is there then."""
+
+    async def test(node):
+        await node.topic("a")
+        log = (await append(node)).log
+        log.active.unread_bytes = log.active.size_bytes
+
+        def check_late(self):
+            log._segments.forget_places()
+            if not is_sound:
+                raise CorruptionError("CRC", path=self.path)
+
+        monkeypatch.setattr(RangeCheck, "run", check_late)
+        (row,) = answered(await node.ask(fetch(node, ("a", part()))))
+        assert (row.error_code, row.high_watermark, bytes(row.records)) == (0, 1, b"")
+        monkeypatch.undo()
+        assert offsets(await one(node, part())) == [0]
 
     on_node(test)
 

@@ -347,11 +347,13 @@ class Doubt(NamedTuple):
         self.data.error_code, self.data.records = ErrorCode.KAFKA_STORAGE_ERROR, b""
 
     def settle(self, fault: CorruptionError | None) -> None:
-        """Take note that it is sound, or take it out of the response."""
+        """Take note that it is sound, or take it out of the response. Where the log's segments
+        changed meanwhile, what was checked may not be what would be sent: the client asks again."""
         its_log, data = self.partition.log, self.data
         if self.generation != its_log.generation:
-            return
-        if fault is not None:
+            if self.unread is not None:
+                data.records = b""
+        elif fault is not None:
             name = its_log.topic_partition
             log.error("Fetch of %s is answered with CORRUPT_MESSAGE: %s", name, fault)
             data.error_code, data.records = ErrorCode.CORRUPT_MESSAGE, b""
