@@ -78,8 +78,7 @@ class Many:
                 await self._take_plain(keeps_rest=True)
             else:
                 await self._take_plain()
-                for item in piece:
-                    await self._add(item)
+                await self._add_each(piece)
 
     async def finish(self) -> None:
         """Take what still waits."""
@@ -101,29 +100,31 @@ class Many:
         for run in runs:
             await self._take(where, run)
 
-    async def _add(self, item: Any) -> None:
+    async def _add_each(self, piece: list[Any]) -> None:
         # hot: client produce
-        key, value, headers = _parts_of(item)
-        size = VALUE_OVERHEAD_BYTES + len(value or b"")
-        if key is not None:
-            size += KEY_OVERHEAD_BYTES + len(key)
-        if headers or size > self._run_bytes:
-            await self._take_runs()
-            await self._take_one(key, value, headers)
-            return
-        where = self._choose(key, value)
-        if self._runs and (where is None) != (None in self._runs):
-            await self._take_runs()
-        run = self._runs.get(where)
-        if run is not None and run.size + size > self._run_bytes:
-            await self._take(where, self._runs.pop(where))
-            run = None
-        if run is None:
-            run = self._runs[where] = Run([], 0)
-        run.add(key, value, size)
-        self._waiting_bytes += size
-        if self._waiting_bytes > TURN_BYTES:
-            await self._take_runs()
+        choose, most = self._choose, self._run_bytes
+        for item in piece:
+            key, value, headers = _parts_of(item)
+            size = VALUE_OVERHEAD_BYTES + (len(value) if value else 0)
+            if key is not None:
+                size += KEY_OVERHEAD_BYTES + len(key)
+            if headers or size > most:
+                await self._take_runs()
+                await self._take_one(key, value, headers)
+                continue
+            where = choose(key, value)
+            if self._runs and (where is None) != (None in self._runs):
+                await self._take_runs()
+            run = self._runs.get(where)
+            if run is not None and run.size + size > most:
+                await self._take(where, self._runs.pop(where))
+                run = None
+            if run is None:
+                run = self._runs[where] = Run([], 0)
+            run.add(key, value, size)
+            self._waiting_bytes += size
+            if self._waiting_bytes > TURN_BYTES:
+                await self._take_runs()
 
     async def _take_runs(self) -> None:
         runs, self._runs = self._runs, {}

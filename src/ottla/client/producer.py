@@ -12,7 +12,7 @@ record; cancelling who awaits a delivery takes nothing back.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Self, Unpack
 
@@ -194,7 +194,7 @@ class Producer:
         many = Many(
             run_bytes=max(1, min(self.settings.batch_size, self.settings.max_request_size)),
             is_quick=partition is not None or self._for_bytes is not None,
-            choose=partial(self._choose, view, partition),
+            choose=self._chooser(view, partition),
             take=partial(self._take_run, deliveries, view),
             take_one=partial(self._take_one, deliveries, view, partition),
         )
@@ -267,16 +267,16 @@ class Producer:
             )
         return self._accumulator.lane(view.name, partition)
 
-    def _choose(
-        self, view: TopicView, partition: int | None, key: bytes | None, value: bytes | None
-    ) -> int | None:
-        """The partition of a record; None where it goes wherever its run goes."""
-        # hot: client produce
+    def _chooser(
+        self, view: TopicView, partition: int | None
+    ) -> Callable[[bytes | None, bytes | None], int | None]:
+        """Gives the partition of a key and a value; None where it goes wherever its run goes."""
         if partition is not None:
-            return partition
-        if key is None and self._for_bytes is not None:
-            return None
-        return self._partitioner(self._choice(view), key, value)
+            return lambda key, value: partition
+        choose = partial(self._partitioner, self._choice(view))
+        if self._for_bytes is None:
+            return choose
+        return lambda key, value: None if key is None else choose(key, value)
 
     def _choice(self, view: TopicView) -> Choice:
         choice = self._choices.get(view.name)
