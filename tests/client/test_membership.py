@@ -9,7 +9,7 @@ from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import TopicPartition
 from ottla.client.assignment import PartitionState
 from ottla.client.consumer import Consumer
-from ottla.client.errors import ClientError
+from ottla.client.errors import ClientError, TimedOutError
 from ottla.client.records import FetchedBatch
 from ottla.protocol.api_key import ApiKey
 from ottla.protocol.messages.api_versions import ApiVersionsResponse
@@ -121,7 +121,7 @@ class Coordinating:
         )
 
 
-def play(stage, coordinating, script, **options):
+def play(stage, coordinating, script, on_revoked=None, **options):
     stage.listen(coordinating)
 
     async def whole():
@@ -140,7 +140,10 @@ def play(stage, coordinating, script, **options):
         async with asyncio.timeout(120), consumer:
             # Paused, so that nothing is fetched: this coordinator has no records.
             consumer.subscribe(
-                ["t"], on_assigned=lambda keys: consumer.pause(*keys), on_lost=lost.append
+                ["t"],
+                on_assigned=lambda keys: consumer.pause(*keys),
+                on_lost=lost.append,
+                on_revoked=on_revoked,
             )
             await script(consumer)
         return lost
@@ -232,6 +235,36 @@ def test_what_cannot_be_mended_is_raised_by_every_read(stage, api, code):
 
     options = {"group_protocol": "consumer"} if api is NEW_BEAT else {}
     play(stage, Coordinating([(api, code)]), script, **options)
+
+
+def test_a_rebalance_that_takes_long_is_one_rebalance(stage):
+    coordinating = Coordinating()
+
+    async def slowly(keys):
+        while coordinating.errors[BEAT]:  # told again and again that there is a rebalance
+            await asyncio.sleep(0.5)
+
+    async def script(consumer):
+        await assigned(consumer)
+        coordinating.errors[BEAT] += [ErrorCode.REBALANCE_IN_PROGRESS] * 5
+        await some_heartbeats(consumer)
+        assert coordinating.asked.count(JOIN) == 2
+
+    play(stage, coordinating, script, slowly)
+
+
+def test_a_commit_is_not_held_up_for_ever_by_a_rebalance(stage):
+    coordinating = Coordinating()
+
+    async def script(consumer):
+        await assigned(consumer)
+        coordinating.errors[JOIN].append("silence")
+        coordinating.errors[BEAT].append(ErrorCode.REBALANCE_IN_PROGRESS)
+        await consumer.poll(3_000)
+        with pytest.raises(TimedOutError, match="rebalanced for too long"):
+            await consumer.commit({("t", 1): 5})
+
+    play(stage, coordinating, script, default_api_timeout_ms=2_000)
 
 
 def test_a_broker_without_the_new_protocol_is_told(stage):

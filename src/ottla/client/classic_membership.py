@@ -13,8 +13,8 @@ whose pattern matches other topics, and, at the leader, by topics that have more
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 from ottla.base.errors import ErrorCode
 from ottla.base.ids import TopicPartition
@@ -28,6 +28,8 @@ from ottla.protocol.messages.leave_group import LeaveGroupResponse
 from ottla.protocol.messages.sync_group import SyncGroupResponse
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 JOIN_LATE_MS = 5_000
 """How much later than the rebalance timeout a join may be answered."""
@@ -85,7 +87,7 @@ class ClassicMembership(Membership):
             self._cluster.hang_up_apart()
 
     async def _generation(self) -> None:
-        self._must_rejoin, self._counts = False, {}
+        self._counts = {}
         self._topics = self._subscription.names(self._cluster.topics)
         owned = self._ownership.keys
         leaving = [key for key in owned if self._member.is_eager or key.topic not in self._topics]
@@ -112,6 +114,7 @@ class ClassicMembership(Membership):
             if response.error_code != ErrorCode.MEMBER_ID_REQUIRED:
                 await asyncio.sleep(settings.retry_backoff_ms / 1_000)
             return None
+        self._must_rejoin = False  # what heartbeats said before was about this join
         assignments = await self._assign(response) if member.is_leader else {}
         synced = await self._ask(lambda: member.sync_request(assignments), SyncGroupResponse)
         if not self._may_go_on(member.turn(synced.error_code)):
@@ -167,9 +170,9 @@ class ClassicMembership(Membership):
 
     # ---- while it stands
 
-    async def _beating(self, step: Any) -> Any:
+    async def _beating(self, step: Coroutine[Any, Any, T]) -> T:
         """A step of a member, with heartbeats beside it."""
-        return await self.both(step, self._beat())
+        return await self._both(step, self._beat())
 
     async def _beat(self) -> None:
         interval_s = self._settings.heartbeat_interval_ms / 1_000

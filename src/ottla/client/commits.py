@@ -14,7 +14,7 @@ from ottla.base.ids import TopicPartition
 from ottla.client.assignment import PartitionState
 from ottla.client.cluster import Cluster
 from ottla.client.consumer_settings import ConsumerSettings
-from ottla.client.errors import ClientError, CommitFailedError
+from ottla.client.errors import ClientError, CommitFailedError, TimedOutError
 from ottla.client.offsets import GroupMetadata, OffsetAndMetadata, commit, committed
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,12 @@ class Commits:
         """By default the position of every partition. CommitFailedError where the partition went
         to somebody else, KafkaError where it is refused otherwise."""
         mine = self._mine(offsets)
-        await self._settled()
+        timeout_ms = self._settings.default_api_timeout_ms
+        try:
+            async with asyncio.timeout(timeout_ms / 1_000):
+                await self._settled()
+        except TimeoutError:
+            raise TimedOutError("the group is being rebalanced for too long") from None
         if offsets is None:
             offsets = {
                 key: OffsetAndMetadata(state.position)
@@ -68,7 +73,6 @@ class Commits:
                 if state.position is not None
             }
         if offsets:
-            timeout_ms = self._settings.default_api_timeout_ms
             await commit(self._cluster, offsets, mine, timeout_ms)
 
     async def committed(

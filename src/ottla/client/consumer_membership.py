@@ -50,7 +50,7 @@ class ConsumerMembership(Membership):
     async def _live(self) -> None:
         self._owned.clear()
         try:
-            await self.both(self._reconcile(), self._beat())
+            await self._both(self._reconcile(), self._beat())
         except StalledError:
             await self.leave()
             raise

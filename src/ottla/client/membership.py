@@ -5,7 +5,7 @@ what to say and what an answer means, and a driver over it, which asks the coord
 partitions taken, given up and lost (`ownership`). Here is what the drivers share:
 
 - Asking goes on, with back-off, through lost connections and coordinators that moved or load.
-- A step runs with heartbeats beside it (`both`): whichever of the two fails ends the other.
+- A step runs with heartbeats beside it (`_both`): whichever of the two fails ends the other.
 - A reader that asks for nothing for `max_poll_interval_ms` has stalled (KIP-62): the member
   leaves, its partitions are lost, and it joins again when the reader is back.
 
@@ -146,7 +146,7 @@ class Membership(ABC):
 
     # ---- waiting
 
-    async def both(self, step: Coroutine[Any, Any, T], beside: Coroutine[Any, Any, None]) -> T:
+    async def _both(self, step: Coroutine[Any, Any, T], beside: Coroutine[Any, Any, None]) -> T:
         """The outcome of `step`, or the failure of what runs `beside` and has no end."""
         loop = asyncio.get_running_loop()
         doing, running = loop.create_task(step), loop.create_task(beside)

@@ -81,7 +81,8 @@ class Ownership:
 
     async def close(self) -> None:
         """Give up everything, with what is in hand; only what is done is committed."""
-        await self._hand_over(list(self._states.values()))
+        if self._states:
+            await self._hand_over(list(self._states.values()))
 
     async def _hand_over(self, states: list[PartitionState]) -> None:
         gone = [state.key for state in states]
