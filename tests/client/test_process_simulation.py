@@ -142,7 +142,7 @@ class Run:
 
     async def look(self, world):
         """What is committed was processed, or is a dead letter."""
-        consumer = await self.consumer(world, group_protocol="classic")
+        consumer = await self.consumer(world, group_protocol="classic", enable_auto_commit=False)
         places = await self.places(consumer)
         dead = set()
         consumer.assign([("dead", index) for index in range(PARTITIONS)])
