@@ -11,6 +11,7 @@ from ottla.sim.transaction_workload import transactions
 from ottla.sim.workload import Workload
 from ottla.sim.world import SimWorld
 
+pytestmark = pytest.mark.timeout(600)
 PIECES = 8
 SEEDS = 25
 DIGESTS = """

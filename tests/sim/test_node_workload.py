@@ -8,6 +8,7 @@ from ottla.sim.workload import Report, Violation
 from ottla.sim.world import SimWorld
 
 
+@pytest.mark.timeout(600)
 def test_seeds_and_power_cuts(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--seeds", "30", "--power-cuts", "2000"]) == 0, capsys.readouterr().out
     told = capsys.readouterr().out
