@@ -84,6 +84,8 @@ async def groups(broker):
         for kind in KINDS:
             async with asyncio.timeout(60):
                 await members_share(broker, kind)
+        async with asyncio.timeout(60):
+            await processing(broker)
 
 
 async def members_share(broker, kind):
@@ -112,3 +114,35 @@ async def members_share(broker, kind):
             )
             await until(lambda: second.lost and even(first, second)(), first, second)
     assert sorted(read) == list(range(60)), kind
+
+
+async def processing(broker):
+    async with ottla.Admin(bootstrap_servers=broker.bootstrap_servers) as admin:
+        await admin.create_topics(NewTopic("dead", num_partitions=1))
+
+        def handle(record):
+            if int(record.value) % 10 == 3:
+                raise ValueError
+
+        async with ottla.Consumer(
+            bootstrap_servers=broker.bootstrap_servers,
+            group_id="p",
+            auto_offset_reset="earliest",
+            auto_commit_interval_ms=50,
+        ) as consumer:
+            consumer.subscribe(["t"])
+            retry = ottla.RetryPolicy(attempts=2, backoff_ms=1)
+            task = asyncio.create_task(
+                consumer.process(handle, retry=retry, dead_letter="dead", order="none")
+            )
+            wanted = {("t", index): 10 for index in range(6)}
+            while await offsets(admin) != wanted:
+                await asyncio.sleep(0.05)
+            consumer.stop_processing()
+            await task
+        assert (await admin.list_offsets({("dead", 0): -1}))["dead", 0].offset == 6
+
+
+async def offsets(admin):
+    found = await admin.group_offsets("p", [("t", index) for index in range(6)])
+    return {key: place.offset for key, place in found.items()}

@@ -176,11 +176,15 @@ class Processing:
             outputs = self._handler(item.record)
             if isawaitable(outputs):
                 outputs = await outputs
-            await self._outlet.send(_listed(outputs))
+            await self._settle(item, _listed(outputs))
         except Exception as error:
             await self._failed(item, error)
-        else:
-            self._work.done(item)
+
+    async def _settle(self, item: Item, outputs: Sequence[Output]) -> None:
+        """Done for good, with all that came of it. This is the one place where a record becomes
+        done: a transaction that takes outputs and offsets together has to step in here."""
+        await self._outlet.send(outputs)
+        self._work.done(item)
 
     async def _failed(self, item: Item, error: Exception) -> None:
         if item.first_failed_ms < 0:
@@ -205,8 +209,7 @@ class Processing:
         _log.warning("%s: to the dead letters after %d tries: %r", where, item.attempts, error)
         headers = (*record.headers, *origin(record))
         letter = Output(self._options.dead_letter, record.value, record.key, headers)
-        await self._outlet.send([letter])
-        self._work.done(item)
+        await self._settle(item, [letter])
 
     def _again(self, item: Item) -> None:
         self._work.again(item)

@@ -17,8 +17,7 @@ from ottla.client.assignment import PartitionState
 from ottla.client.records import Columns, ConsumerRecord
 
 READS_IN_A_ROW = 16
-"""After so many that found something at once the loop has its turn: heartbeats must get through
-to a reader that never waits."""
+"""After so many the loop has its turn: heartbeats must get through to a reader that never waits."""
 
 
 class Reader:
@@ -135,11 +134,11 @@ class Reader:
             self.all_done()
         self.read_count += 1
         self._done.set()
+        if not self.read_count % READS_IN_A_ROW:
+            await asyncio.sleep(0)
         found = self._buffered()
         if found is not None:
             self._require_open()
-            if not self.read_count % READS_IN_A_ROW:
-                await asyncio.sleep(0)
             return found
         self._told()
         self.is_waiting = True
