@@ -188,6 +188,21 @@ def test_what_is_certain_not_to_be_there_is_sent_again_in_the_next_epoch():
     assert lane.next_batch(0) is second and second.base_sequence == 3
 
 
+def test_a_doubtful_batch_with_nothing_behind_it_is_not_left_alone():
+    lane = make_lane()
+    first, second, last = (ready_batch(lane) for _ in range(3))
+    lane.acknowledged(lane.next_batch(0), 0)
+    lane.next_batch(0)
+    lane.next_batch(0)
+    lane.refused(second, ErrorCode.MESSAGE_TOO_LARGE, "too large", 0, 0)
+    lane.mend()
+    assert lane.in_flight == [last]
+    lane.refused(last, OOS, None, 0, 0)
+    assert lane.head is None and first.is_settled
+    lane.mend()
+    assert lane.head is last and lane.epoch == 1
+
+
 def test_a_batch_that_is_refused_for_good_leaves_a_gap_that_is_mended():
     lane = make_lane()
     batches = [ready_batch(lane) for _ in range(3)]

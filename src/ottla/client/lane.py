@@ -234,6 +234,11 @@ class Lane:
         for batch in unsettled:
             self._fail(batch, f"{batch}: {cause}", code)
 
+    def mend(self) -> None:
+        """Go on when nothing but doubtful batches is left: no later one will prove them."""
+        if self.doubtful and not (self.in_flight or self.retry or self.ready):
+            self._mend()
+
     # ---- inside
 
     def _again(

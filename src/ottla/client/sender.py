@@ -139,6 +139,7 @@ class Sender:
         by_leader: dict[int, list[Lane]] = {}
         for lane in list(self._lanes):
             lane.expire(now)
+            lane.mend()
             if lane.is_idle:
                 del self._lanes[lane]
                 continue
