@@ -35,10 +35,9 @@ class ConsumerMember(GroupMember):
         self.id = f"{self.rng.randbytes(8).hex()}"
         self.epoch = 0
         self._wanted: list[Key] = []
-        is_new = True
+        self._is_unsure = True
         while True:
-            await self._beat(is_new=is_new)
-            is_new = False
+            await self._beat()
             await self._reconcile()
             await self.find_positions()
             if self.is_unsteady():
@@ -46,11 +45,12 @@ class ConsumerMember(GroupMember):
             await self.move_on()
             await asyncio.sleep(self.rng.uniform(*BEAT_S))
 
-    async def _beat(self, *, is_new: bool) -> None:
-        """Tell what it has, and take what it is told."""
+    async def _beat(self) -> None:
+        """Tell what it has, and take what it is told. Where an answer may have been lost it asks
+        anew for all: until then it may have been told to give something back."""
         request = self._request(self.epoch)
         request.topic_partitions = self._rows()
-        if is_new:
+        if self._is_unsure:
             request.rebalance_timeout_ms = REBALANCE_MS
             request.subscribed_topic_names = [self.topic.name]
         asked_at = self.now()
@@ -59,7 +59,9 @@ class ConsumerMember(GroupMember):
             if told.response is not None and told.code not in OVER:
                 self.surprise("ConsumerGroupHeartbeat", told.code)
             raise Out(may_linger=told.is_doubtful)
-        self.prove(asked_at)
+        self._is_unsure = told.is_doubtful
+        if not told.is_doubtful:
+            self.prove(asked_at)
         self.epoch = told.response.member_epoch
         if told.response.assignment is not None:
             rows = told.response.assignment.topic_partitions
