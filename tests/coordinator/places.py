@@ -241,6 +241,7 @@ class GroupPlace:
         retention_ms: int = -1,
         version: int = 9,
         topic_id: Any = bytes(15) + b"t",
+        is_transactional: bool = False,
     ) -> Asked:
         """Answered with the partition's code."""
         request = OffsetCommitRequest(
@@ -258,8 +259,10 @@ class GroupPlace:
         commits = [Commit(topic, topic_id, asked, row)]
 
         def commit(machine: GroupMachine, now: int) -> Outcome:
-            records = machine.offsets.commit(request, commits, version, now)
-            return Outcome(records, row)
+            records = machine.offsets.commit(
+                request, commits, version, now, is_transactional=is_transactional
+            )
+            return Outcome(records, row, (1, 0) if is_transactional else None)
 
         return self.perform(commit)
 

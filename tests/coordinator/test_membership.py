@@ -437,6 +437,19 @@ def test_a_member_lives_as_long_as_it_beats() -> None:
     on_loop(test)
 
 
+def test_a_commit_in_a_transaction_does_not_speak_for_the_session() -> None:
+    async def test(loop: SimLoop) -> None:
+        place = GroupPlace(loop, **NOW)
+        (member,) = await place.stable(session_ms=6_000)
+        await asyncio.sleep(5)
+        done = place.commit(1, member_id=member, generation=1, is_transactional=True)
+        assert (await place.answer(done)).error_code == 0
+        await asyncio.sleep(2)
+        assert place.group().state is EMPTY
+
+    on_loop(test)
+
+
 def test_a_dead_member_makes_the_others_rebalance() -> None:
     async def test(loop: SimLoop) -> None:
         place = GroupPlace(loop, **NOW)

@@ -333,8 +333,9 @@ class Membership:
         *,
         is_transactional: bool = False,
     ) -> None:
-        """Whether offsets may be committed in this name; a commit keeps a session alive. Producers
-        that name no member commit in a transaction for whom they like, and during a rebalance."""
+        """Whether offsets may be committed in this name; a commit of the member's own keeps its
+        session alive. Producers that name no member commit in a transaction for whom they like,
+        and during a rebalance; that a producer lives says nothing of the member it names."""
         if generation < 0 and group.is_in(EMPTY):
             return  # an administrator, or a consumer that does not join
         if generation < 0 and not member_id and instance_id is None:
@@ -344,7 +345,9 @@ class Membership:
         member = group.check_member(member_id, instance_id)
         if generation != group.generation:
             raise KafkaError(ErrorCode.ILLEGAL_GENERATION)
-        if group.is_in(COMPLETING_REBALANCE) and not is_transactional:
+        if is_transactional:
+            return
+        if group.is_in(COMPLETING_REBALANCE):
             raise KafkaError(ErrorCode.REBALANCE_IN_PROGRESS)
         self._rebalance.expect_heartbeat(group, member, member.session_timeout_ms)
 
