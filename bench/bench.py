@@ -7,6 +7,7 @@
     ./dev bench upkeep [--readme]                                   cleaning, and large logs
     ./dev bench partitions [--readme]                               many partitions, and recovery
     ./dev bench transactions [--quick] [--readme]                   commits, and what they cost
+    ./dev bench groups [--quick] [--readme]         joining, heartbeats, commits of offsets
 
 The load generators and the other brokers come from ../shared/bench (run.py), which builds what
 it needs on first use; without that folder this says so and measures nothing. Figures are the
@@ -15,6 +16,7 @@ medians of interleaved rounds; what is quoted is their ratio to Apache Kafka's i
 """
 
 import argparse
+import importlib
 import json
 import statistics
 import subprocess
@@ -83,31 +85,17 @@ CAPS: Final = (
 )
 """Figures with a bound of their own."""
 
+OTHERS: Final = ("hot", "client", "upkeep", "partitions", "transactions", "groups")
+"""Benches that are modules of their own."""
+
 PROTOTYPE_FLOOR: Final = 0.65
 """No rate may fall below this share of the prototype's."""
 
 
 def main() -> int:
-    if sys.argv[1:2] == ["hot"]:
-        from bench import hot
-
-        return hot.main(sys.argv[2:])
-    if sys.argv[1:2] == ["client"]:
-        from bench import client
-
-        return client.main(sys.argv[2:])
-    if sys.argv[1:2] == ["upkeep"]:
-        from bench import upkeep
-
-        return upkeep.main(sys.argv[2:])
-    if sys.argv[1:2] == ["partitions"]:
-        from bench import partitions
-
-        return partitions.main(sys.argv[2:])
-    if sys.argv[1:2] == ["transactions"]:
-        from bench import transactions
-
-        return transactions.main(sys.argv[2:])
+    if sys.argv[1:2] and sys.argv[1] in OTHERS:
+        other = importlib.import_module(f"bench.{sys.argv[1]}")
+        return int(other.main(sys.argv[2:]))
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a quarter of the load")
     parser.add_argument("--rounds", type=int, default=3)

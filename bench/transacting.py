@@ -66,9 +66,16 @@ class Connection:
             self._writer.write(part)
 
     async def answer(self, key: int, version: int) -> Any:
-        size = int.from_bytes(await self._reader.readexactly(4), "big")
-        frame = memoryview(await self._reader.readexactly(size))
-        return decode_response(key, version, frame)[1]
+        return decode_response(key, version, memoryview(await self.frame())[4:])[1]
+
+    async def frame(self) -> bytes:
+        """The next answer, its size in front."""
+        size = await self._reader.readexactly(4)
+        return size + await self._reader.readexactly(int.from_bytes(size, "big"))
+
+    async def exchange(self, sent: bytes) -> bytes:
+        self._writer.write(sent)
+        return await self.frame()
 
     async def ask(self, request: Request, version: int) -> Any:
         self.send(request, version)
@@ -118,10 +125,10 @@ async def patiently(ask: Callable[[], Awaitable[tuple[int, Any]]]) -> Any:
         await asyncio.sleep(RETRY_S)
 
 
-async def make_topic(port: int, partitions: int) -> None:
+async def make_topic(port: int, partitions: int, name: str = TOPIC) -> None:
     connection = await Connection.open(port)
     row = CreatableTopic(
-        name=TOPIC, num_partitions=partitions, replication_factor=1, assignments=[], configs=[]
+        name=name, num_partitions=partitions, replication_factor=1, assignments=[], configs=[]
     )
     answer = await connection.ask(
         CreateTopicsRequest(topics=[row], timeout_ms=30_000), TOPICS_VERSION
