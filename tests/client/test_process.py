@@ -364,6 +364,8 @@ def test_cancelling_leaves_the_consumer_usable(broker):
                 await consumer.process(handler)
             with pytest.raises(ClientError, match="commits by itself"):
                 await consumer.commit()
+            with pytest.raises(ClientError, match="stop_processing first"):
+                await consumer.unsubscribe()
             processing.cancel()
             await asyncio.wait([processing])
             assert [each.offset for each in await consumer.poll(5_000)] == list(range(10))

@@ -141,13 +141,13 @@ class ClassicMembership(Membership):
 
     async def _learn(self, names: Sequence[str]) -> None:
         """Ask for the topics of the group that are not known; there may be none of that name."""
-        topics, errors = self._cluster.topics, self._cluster.topic_errors
-        self._cluster.want(names)
+        cluster = self._cluster
+        cluster.want(names)
         for _ in range(LOOKS):
-            if all(name in topics or name in errors for name in names):
+            if all(name in cluster.topics or name in cluster.topic_errors for name in names):
                 return
             try:
-                await self._cluster.refresh()
+                await cluster.refresh()
             except NoBrokersError as failure:
                 _log.info("group %s: %s", self._settings.group_id, failure)
 

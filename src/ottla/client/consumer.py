@@ -78,6 +78,8 @@ class Consumer(Consuming):
     async def unsubscribe(self) -> None:
         """Leave the group, and read nothing. What was handed out counts as done."""
         self._require_open()
+        if self._processing is not None:
+            raise ClientError("the consumer processes: stop_processing first")
         self._reader.all_done()
         await self._leave()
 

@@ -41,11 +41,14 @@ class Consumer(_OnThisMachine, consumer.Consumer):
     Options are Kafka's, as keywords: `bootstrap_servers`, `group_id`, `auto_offset_reset`,
     `isolation_level`, `fetch_max_wait_ms` ... (docs/client.md has them all).
 
-        async with ottla.Consumer(bootstrap_servers="127.0.0.1:9092") as consumer:
-            consumer.assign([("greetings", 0)])
-            consumer.seek_to_beginning()
+        async with ottla.Consumer(
+            bootstrap_servers="127.0.0.1:9092", group_id="readers"
+        ) as consumer:
+            consumer.subscribe(["greetings"])
             async for record in consumer:
                 print(record.offset, record.value)
+
+    `assign` reads certain partitions instead; `process` gives each record to a function.
     """
 
 
