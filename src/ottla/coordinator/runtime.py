@@ -173,8 +173,12 @@ def partition_of(key: str, count: int) -> int:
 
 def java_hash(text: str) -> int:
     """Java's `String.hashCode`: over UTF-16 code units, in 32 signed bits."""
-    units = text.encode("utf-16-be", "surrogatepass")
+    units = text.encode() if text.isascii() else _utf_16_units(text)
     number = 0
-    for (unit,) in _UNIT.iter_unpack(units):
+    for unit in units:
         number = (31 * number + unit) & 0xFFFF_FFFF
     return number - (1 << 32) if number >= 1 << 31 else number
+
+
+def _utf_16_units(text: str) -> list[int]:
+    return [unit for (unit,) in _UNIT.iter_unpack(text.encode("utf-16-be", "surrogatepass"))]

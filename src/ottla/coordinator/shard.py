@@ -147,7 +147,7 @@ class Shard(Generic[M]):
         self._world = world
         self._loop = loop
         self._make_machine = make_machine
-        self._timers = Timers(loop)
+        self._timers: Timers[Operation[M]] = Timers(loop, self.perform)
         self._task: asyncio.Task[None] | None = None
         self._answers: list[Answer] = []
         """Of the operation that runs."""
@@ -300,7 +300,7 @@ class Shard(Generic[M]):
     def schedule(self, key: Hashable, delay_ms: int, operation: Operation[M]) -> None:
         if self._is_failing:
             delay_ms = max(delay_ms, RETRY_MS)
-        self._timers.schedule(key, delay_ms, partial(self.perform, operation))
+        self._timers.schedule(key, delay_ms, operation)
 
     def cancel(self, key: Hashable) -> None:
         self._timers.cancel(key)

@@ -6,23 +6,27 @@ the new deadline is earlier; when it fires too early, it is set anew for what is
 
 import asyncio
 from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
-class _Timer:
-    __slots__ = ("call", "deadline", "handle")
+class _Timer(Generic[T]):
+    __slots__ = ("deadline", "due", "handle")
 
-    def __init__(
-        self, call: Callable[[], None], deadline: float, handle: asyncio.TimerHandle
-    ) -> None:
-        self.call = call
+    def __init__(self, due: T, deadline: float, handle: asyncio.TimerHandle) -> None:
+        self.due = due
         self.deadline = deadline
         self.handle = handle
 
 
-class Timers:
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+class Timers(Generic[T]):
+    """`perform` is told what is due."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, perform: Callable[[T], object]) -> None:
         self._loop = loop
-        self._timers: dict[Hashable, _Timer] = {}
+        self._perform = perform
+        self._timers: dict[Hashable, _Timer[T]] = {}
 
     def __len__(self) -> int:
         return len(self._timers)
@@ -30,14 +34,14 @@ class Timers:
     def __contains__(self, key: Hashable) -> bool:
         return key in self._timers
 
-    def schedule(self, key: Hashable, delay_ms: int, call: Callable[[], None]) -> None:
+    def schedule(self, key: Hashable, delay_ms: int, due: T) -> None:
         deadline = self._loop.time() + max(delay_ms, 0) / 1000
         timer = self._timers.get(key)
         if timer is None:
             handle = self._loop.call_at(deadline, self._fire, key)
-            self._timers[key] = _Timer(call, deadline, handle)
+            self._timers[key] = _Timer(due, deadline, handle)
             return
-        timer.call = call
+        timer.due = due
         timer.deadline = deadline
         if deadline < timer.handle.when():
             timer.handle.cancel()
@@ -59,4 +63,4 @@ class Timers:
             timer.handle = self._loop.call_at(timer.deadline, self._fire, key)
             return
         del self._timers[key]
-        timer.call()
+        self._perform(timer.due)
