@@ -49,15 +49,19 @@ class Accumulator:
                 topic,
                 partition,
                 is_idempotent=settings.is_idempotent,
+                is_transactional=settings.transactional_id is not None,
                 max_in_flight=settings.max_in_flight_requests_per_connection,
                 retries=settings.retries,
                 settled=self._settled,
             )
         return lane
 
+    def lanes(self) -> list[Lane]:
+        return list(self._lanes.values())
+
     def batches(self) -> Iterator[Batch]:
         """All that are not settled."""
-        for lane in list(self._lanes.values()):
+        for lane in self.lanes():
             yield from list(lane.batches())
 
     # ---- taking records

@@ -60,6 +60,25 @@ class DeliveryError(ClientError):
         self.is_uncertain = is_uncertain
 
 
+class TransactionError(ClientError):
+    """The transaction cannot be committed, and has to be aborted: `producer.transaction()` does
+    that by itself. `code` is the broker's word, or None."""
+
+    def __init__(self, message: str, *, code: ErrorCode | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class FatalTransactionError(TransactionError):
+    """The producer can have no more transactions: close it, and make another one. What it left
+    open is aborted by the next one with its transactional id, or after `transaction_timeout_ms`."""
+
+
+class ProducerFencedError(FatalTransactionError):
+    """A later producer has the transactional id, or the coordinator aborted a transaction that
+    took longer than `transaction_timeout_ms`."""
+
+
 class CommitFailedError(ClientError):
     """Offsets were not kept, since the consumer that had read them is no member of the group any
     more, or of an older generation: somebody else may have its partitions, and reads on from what

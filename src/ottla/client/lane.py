@@ -23,6 +23,9 @@ the second batch before the first too), and one at a time while something is bei
 Java's client gives all partitions the new epoch at once, and rewrites sequences of what is in
 flight; the result is the same where no answer was lost, and here no twin can come of one.
 
+Transactional. The epoch is the coordinator's, not the lane's: what is doubtful fails, a gap closes
+the lane, and the transaction that this belongs to is aborted; `forget_producer` opens it again.
+
 Not idempotent. One batch in flight, so that order is kept; a retry may make a twin, as in Kafka.
 """
 
@@ -49,6 +52,7 @@ REFUSED_SEQUENCE: Final = frozenset(
 NOT_APPENDED: Final = REFUSED_SEQUENCE | {
     ErrorCode.NOT_ENOUGH_REPLICAS,
     ErrorCode.CORRUPT_MESSAGE,
+    ErrorCode.CONCURRENT_TRANSACTIONS,
     ErrorCode.THROTTLING_QUOTA_EXCEEDED,
 }
 """Retriable, and said before anything was appended. Other retriable ones may be said after."""
@@ -61,6 +65,7 @@ class Lane:
         partition: int,
         *,
         is_idempotent: bool,
+        is_transactional: bool = False,
         max_in_flight: int = IN_FLIGHT_COUNT,
         retries: int = 0x7FFF_FFFF,
         settled: Callable[[Batch], None] = lambda batch: None,
@@ -81,6 +86,7 @@ class Lane:
         self._has_acked = False
         self._has_gap = False
         self._is_idempotent = is_idempotent
+        self._is_transactional = is_transactional
         self._max_in_flight = min(max_in_flight, IN_FLIGHT_COUNT) if is_idempotent else 1
         self._retries = retries
         self._settled = settled
@@ -114,6 +120,16 @@ class Lane:
         self._next_sequence = 0
         self._has_acked = self._has_gap = False
 
+    def forget_producer(self) -> None:
+        """A transaction is over, and the next one has another epoch. Nothing is unsettled."""
+        self.producer_id = self.epoch = NO_SEQUENCE
+        self._has_gap = False
+
+    @property
+    def has_gap(self) -> bool:
+        """A batch with a sequence failed: nothing more can be appended in this epoch."""
+        return self._has_gap
+
     def close_open(self) -> Batch | None:
         """Take no more records into the open batch: it stands behind the ready ones."""
         batch, self.open = self.open, None
@@ -130,7 +146,7 @@ class Lane:
             if self.in_flight:
                 return False
             self._mend()
-            if self.needs_producer_id:
+            if self.needs_producer_id or self._has_gap:
                 return False
         most = self._max_in_flight if self._has_acked or not self._is_idempotent else 1
         return len(self.in_flight) < most
@@ -224,13 +240,19 @@ class Lane:
 
     def fail_all(self, cause: str, code: ErrorCode | None = None) -> None:
         """Give up whatever is not settled. What is in flight is uncertain."""
-        self.close_open()
         for batch in self.in_flight:
             batch.is_uncertain = True
-        unsettled = list(self.batches())
+        self.retry += self.in_flight
+        self.in_flight.clear()
+        self.fail_unsent(cause, code)
+
+    def fail_unsent(self, cause: str, code: ErrorCode | None = None) -> None:
+        """Give up whatever is neither settled nor in flight."""
+        self.close_open()
+        unsettled = [batch for batch in self.batches() if batch not in self.in_flight]
         self.ready.clear()
-        for waiting in (self.in_flight, self.retry, self.doubtful):
-            waiting.clear()
+        self.retry.clear()
+        self.doubtful.clear()
         for batch in unsettled:
             self._fail(batch, f"{batch}: {cause}", code)
 
@@ -269,7 +291,7 @@ class Lane:
         """All that had a sequence is settled or doubtful: go on in the next epoch."""
         doubtful, self.doubtful = self.doubtful, []
         for batch in reversed(doubtful):
-            if batch.is_uncertain:
+            if batch.is_uncertain or self._is_transactional:
                 self._fail(
                     batch,
                     f"{batch}: the broker does not know its sequence any more",
@@ -278,6 +300,8 @@ class Lane:
             else:
                 batch.give_sequence(NO_SEQUENCE, NO_SEQUENCE, NO_SEQUENCE)
                 self.ready.appendleft(batch)
+        if self._is_transactional:
+            return
         if self.epoch >= EPOCH_MAX:
             self.used_up_id, self.producer_id = self.producer_id, NO_SEQUENCE
         else:

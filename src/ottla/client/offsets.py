@@ -42,7 +42,7 @@ from ottla.protocol.messages.offset_fetch import (
     OffsetFetchRequestTopics,
     OffsetFetchResponse,
 )
-from ottla.rpc.errors import ConnectError, RpcError
+from ottla.rpc.errors import ConnectError, RpcError, VersionMismatchError
 
 T = TypeVar("T")
 
@@ -65,6 +65,10 @@ LAST_BY_NAME = 9
 """Of OffsetCommit and OffsetFetch: the last version that names topics."""
 
 
+CONCURRENT_PAUSE_S = 0.02
+"""While the transaction before is still being written out, which takes some milliseconds."""
+
+
 async def patiently(
     cluster: Cluster, what: str, timeout_ms: int, attempt: Callable[[], Awaitable[T]]
 ) -> T:
@@ -76,6 +80,8 @@ async def patiently(
             while True:
                 try:
                     return await attempt()
+                except VersionMismatchError as failure:
+                    raise KafkaError(ErrorCode.UNSUPPORTED_VERSION, str(failure)) from failure
                 except (RpcError, NoBrokersError) as failure:
                     last = failure
                     cluster.refresh_soon()
@@ -86,8 +92,10 @@ async def patiently(
                     if failure.code in STALE_METADATA:
                         cluster.refresh_soon()
                 failures_count += 1
-                backoff = cluster.settings.retry_backoff
-                await asyncio.sleep(backoff.seconds(failures_count, cluster.world.rng))
+                pause_s = cluster.settings.retry_backoff.seconds(failures_count, cluster.world.rng)
+                if isinstance(last, KafkaError) and last.code is ErrorCode.CONCURRENT_TRANSACTIONS:
+                    pause_s = min(pause_s, CONCURRENT_PAUSE_S)
+                await asyncio.sleep(pause_s)
     except TimeoutError:
         raise TimedOutError(f"{what}: not in {timeout_ms} ms: {last}") from last
 
@@ -303,9 +311,10 @@ def _of_old(response: OffsetFetchResponse) -> dict[TopicPartition, OffsetAndMeta
 class minding:
     """Forgets the coordinator where it says that it is none, or cannot be reached."""
 
-    def __init__(self, cluster: Cluster, group_id: str) -> None:
+    def __init__(self, cluster: Cluster, key: str, key_type: KeyType = KeyType.GROUP) -> None:
         self._cluster = cluster
-        self._group_id = group_id
+        self._key_type = key_type
+        self._key = key
 
     def __enter__(self) -> None:
         return
@@ -313,4 +322,4 @@ class minding:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         is_refusal = isinstance(error, KafkaError) and error.code in STALE_COORDINATOR
         if is_refusal or isinstance(error, RpcError):
-            self._cluster.forget_coordinator(KeyType.GROUP, self._group_id)
+            self._cluster.forget_coordinator(self._key_type, self._key)

@@ -39,6 +39,8 @@ class ProducerOptions(ClientOptions, total=False):
     delivery_timeout_ms: int
     retries: int
     max_in_flight_requests_per_connection: int
+    transactional_id: str | None
+    transaction_timeout_ms: int
     partitioner: PartitionerCall | None
 
 

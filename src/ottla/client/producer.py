@@ -36,6 +36,8 @@ from ottla.client.partitioners import Choice, Default
 from ottla.client.producer_settings import ProducerSettings
 from ottla.client.sender import Sender
 from ottla.client.topology import TopicView
+from ottla.client.transacting import Transacting
+from ottla.client.transactional import Transactional
 from ottla.records.record import TIMESTAMP_MAX, Header
 
 _log = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ Item = bytes | bytearray | memoryview | tuple[Any, ...]
 """Of `send_many`: a value, (key, value), or (key, value, headers)."""
 
 
-class Producer:
+class Producer(Transactional):
     """Sends records to a cluster. Options are those of `ProducerSettings`.
 
     async with Producer(world=world, bootstrap_servers="127.0.0.1:9092") as producer:
@@ -84,23 +86,34 @@ class Producer:
         cluster = self._cluster = Cluster(world, self.settings)
         self._sender = Sender(world, cluster, self.settings)
         self._accumulator = Accumulator(world, self.settings, self._sender, self._failed)
-        self._views, self._time_ms = cluster.topics, world.clock.time_ms
+        self._time_ms = world.clock.time_ms
+        if self.settings.transactional_id is None:
+            self._views = cluster.topics
+        else:
+            self._transacting = Transacting(
+                cluster, self.settings, self._accumulator, self._sender, self._settle_all
+            )
         self._is_open = True
         try:
             await cluster.start()
+            if self._transacting is not None:
+                await self._transacting.start()
         except BaseException:
             await self._end()
             raise
 
     async def close(self, timeout_ms: int | None = None) -> None:
         """Deliver what was taken, then end. What is not delivered within `timeout_ms` (by default
-        as long as deliveries may take) fails. Raises the DeliveryError of what nobody awaited."""
+        as long as deliveries may take) fails. Raises the DeliveryError of what nobody awaited.
+        A transaction that is open is aborted."""
         if not self._is_open or self._is_ended:
             self._is_ended = True
             return
         self._is_ended, self._views = True, {}
         try:
             async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1_000):
+                if self._transacting is not None:
+                    await self._transacting.leave()
                 await self._settle_all()
         except TimeoutError:
             _log.warning("closed with records undelivered after %s ms", timeout_ms)
@@ -110,6 +123,8 @@ class Producer:
 
     async def _end(self) -> None:
         self._is_open, self._is_ended, self._views = False, True, {}
+        if self._transacting is not None:
+            await self._transacting.close()
         self._sender.close()
         self._accumulator.close("the producer was closed")
         await self._cluster.close()
@@ -213,11 +228,14 @@ class Producer:
         DeliveryError of what failed and nobody awaited."""
         self._require_open()
         await self._settle_all()
+        if self._transacting is not None:
+            self._transacting.book.raise_error()
         self._raise_unseen()
 
     async def partitions_for(self, topic: str) -> TopicView:
         """The topic as it is known now."""
-        return await self._topic(topic)
+        self._require_open()
+        return await self._cluster.topic(topic, self.settings.max_block_ms)
 
     # ---- inside
 
@@ -227,12 +245,18 @@ class Producer:
                 "the producer is closed" if self._is_ended else "the producer was not started"
             )
 
-    async def _topic(self, name: str) -> TopicView:
+    def _require_taking(self) -> None:
+        """Whether records are taken now."""
         self._require_open()
+        if self._transacting is not None:
+            self._transacting.book.require_open()
+
+    async def _topic(self, name: str) -> TopicView:
+        self._require_taking()
         view = self._views.get(name)
         if view is None:
             view = await self._cluster.topic(name, self.settings.max_block_ms)
-            self._require_open()
+            self._require_taking()
         return view
 
     def _size_of(self, key: bytes | None, value: bytes | None, headers: Any) -> int:
@@ -257,7 +281,7 @@ class Producer:
             await asyncio.sleep(0)
         if not self._accumulator.has_room(size):
             await self._accumulator.wait_room(size)
-        self._require_open()
+        self._require_taking()
 
     def _lane(self, view: TopicView, partition: int) -> Lane:
         # hot: client produce
@@ -329,7 +353,14 @@ class Producer:
         finally:
             self._sender.flushes_count -= 1
 
+    def _all_views(self) -> dict[str, TopicView]:
+        return self._cluster.topics
+
     def _failed(self, batch: Batch) -> None:
+        if self._transacting is not None:  # whose error tells the user
+            if self._transacting.records_failed(batch):
+                _log.error("not delivered: %s", batch.error)
+            return
         _log.error("not delivered: %s", batch.error)
         self._unseen_count += 1
         if len(self._unseen) < UNSEEN_COUNT:

@@ -33,6 +33,10 @@ class ProducerSettings(ClientSettings):
     delivery_timeout_ms: int = 120_000
     retries: int = 0x7FFF_FFFF
     max_in_flight_requests_per_connection: int = IN_FLIGHT_COUNT
+    transactional_id: str | None = None
+    """Makes transactions possible. Of all producers with the same one, the last started counts."""
+    transaction_timeout_ms: int = 60_000
+    """How long a transaction may be open before its coordinator aborts it."""
     partitioner: PartitionerCall | None = None
     """None: `partitioners.Default`."""
 
@@ -49,6 +53,7 @@ class ProducerSettings(ClientSettings):
             ("max_block_ms", 0),
             ("max_request_size", 1),
             ("retries", 0),
+            ("transaction_timeout_ms", 1),
             ("max_in_flight_requests_per_connection", 1),
         ):
             at_least(name, getattr(self, name), least)
@@ -66,18 +71,23 @@ class ProducerSettings(ClientSettings):
                 f"delivery_timeout_ms is {self.delivery_timeout_ms}, and must be at least "
                 f"linger_ms + request_timeout_ms"
             )
-        if self.enable_idempotence:
+        if self.transactional_id is not None:
+            if not self.transactional_id:
+                raise ConfigError("transactional_id is empty")
+            if self.enable_idempotence is False:
+                raise ConfigError("transactional_id needs enable_idempotence")
+        if self.enable_idempotence or self.transactional_id is not None:
             self._require_what_idempotence_needs()
 
     def _require_what_idempotence_needs(self) -> None:
+        name = "enable_idempotence" if self.enable_idempotence else "transactional_id"
         if self.acks_number != ALL:
-            raise ConfigError(f'enable_idempotence needs acks="all", and acks is {self.acks!r}')
+            raise ConfigError(f'{name} needs acks="all", and acks is {self.acks!r}')
         if not self.retries:
-            raise ConfigError("enable_idempotence needs retries above 0")
+            raise ConfigError(f"{name} needs retries above 0")
         if self.max_in_flight_requests_per_connection > IN_FLIGHT_COUNT:
             raise ConfigError(
-                "enable_idempotence needs max_in_flight_requests_per_connection of at most "
-                f"{IN_FLIGHT_COUNT}"
+                f"{name} needs max_in_flight_requests_per_connection of at most {IN_FLIGHT_COUNT}"
             )
 
     @property

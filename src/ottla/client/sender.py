@@ -14,7 +14,7 @@ Throttling: a node that asked for it is sent nothing until its time is over (KIP
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
@@ -23,8 +23,10 @@ from ottla.base.ids import ZERO_UUID
 from ottla.base.world import World
 from ottla.client.batch import NO_SEQUENCE, Batch
 from ottla.client.cluster import Cluster
+from ottla.client.delivery import Waiters
 from ottla.client.errors import RETRIABLE, STALE_METADATA, code_of, raise_for
 from ottla.client.lane import Lane
+from ottla.client.offsets import CONCURRENT_PAUSE_S
 from ottla.client.producer_settings import ProducerSettings
 from ottla.protocol.message import Response
 from ottla.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
@@ -45,6 +47,8 @@ OFFLOADED_BYTES: Final = 64 * 1024
 """From this size on a batch is compressed on a helper thread."""
 LAST_WITHOUT_IDS: Final = 12
 """Of Produce: the last version that names topics."""
+LAST_OF_FIRST_TRANSACTIONS: Final = 11
+"""Of Produce: from the next one on it adds its partitions to the transaction (KIP-890)."""
 PRODUCER_ID_TIMEOUT_MS: Final = 60_000
 
 Sent = list[tuple[Lane, Batch]]
@@ -66,6 +70,10 @@ class Sender:
         self._is_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self._quiet = Waiters()
+        self.admits: Callable[[Lane], bool] | None = None
+        """Of a transactional producer: whether a lane may send now."""
+        self.is_second_version: Callable[[], bool] = lambda: False
         self.flushes_count = 0
         """While above 0 nothing lingers."""
         cluster.on_change.append(self.turn_soon)
@@ -78,7 +86,16 @@ class Sender:
         if self._identifying is not None:
             self._identifying.cancel()
 
+    async def wait_quiet(self) -> None:
+        """Until no request is under way."""
+        while any(self._in_flight.values()):
+            await self._quiet.wait()
+
     # ---- being told
+
+    def take_producer(self, producer_id: int, epoch: int) -> None:
+        """What lanes send with that have no producer id yet."""
+        self._producer = producer_id, epoch
 
     def active(self, lane: Lane) -> None:
         """The lane holds something: it has a new batch."""
@@ -144,6 +161,8 @@ class Sender:
                 del self._lanes[lane]
                 continue
             next_at = min(next_at, self._prepare(lane, now))
+            if self.admits is not None and not self.admits(lane):
+                continue  # until `turn_soon` is called
             leader = self._cluster.leader_of(lane.topic, lane.partition)
             if leader < 0:
                 self._cluster.refresh_soon()
@@ -194,6 +213,8 @@ class Sender:
         sent: Sent = []
         room = self._settings.max_request_size
         for lane in lanes:
+            if not lane.may_send:  # which mends what is broken: then there may be a head
+                continue
             head = lane.head
             if head is None or (sent and head.sent_bytes > room):
                 continue
@@ -220,6 +241,8 @@ class Sender:
         answer.add_done_callback(lambda done: self._answered(leader, sent, done.result()))
 
     def _request(self, sent: Sent) -> tuple[ProduceRequest, int | None]:
+        settings = self._settings
+        is_transactional = settings.transactional_id is not None
         topics: dict[str, TopicProduceData] = {}
         last = None
         for _, batch in sent:
@@ -233,10 +256,14 @@ class Sender:
                     name=batch.topic, topic_id=topic_id, partition_data=[]
                 )
             rows.partition_data.append(
-                PartitionProduceData(index=batch.partition, records=batch.sealed())
+                PartitionProduceData(
+                    index=batch.partition, records=batch.sealed(transactional=is_transactional)
+                )
             )
-        settings = self._settings
+        if is_transactional and not self.is_second_version():
+            last = LAST_OF_FIRST_TRANSACTIONS
         request = ProduceRequest(
+            transactional_id=settings.transactional_id,
             acks=settings.acks_number,
             timeout_ms=settings.request_timeout_ms,
             topic_data=list(topics.values()),
@@ -247,6 +274,8 @@ class Sender:
 
     def _answered(self, leader: int, sent: Sent, answer: Response | RpcError) -> None:
         self._in_flight[leader] -= 1
+        if not any(self._in_flight.values()):
+            self._quiet.wake()
         if isinstance(answer, ProduceResponse):
             self._take_answer(leader, sent, answer)
         else:
@@ -275,7 +304,10 @@ class Sender:
                 lane.acknowledged(batch, row.base_offset, row.log_append_time_ms)
                 continue
             is_stale = is_stale or code in STALE_METADATA
-            lane.refused(batch, code, row.error_message, now, self._retry_at(lane, now))
+            retry_at = self._retry_at(lane, now)
+            if code is ErrorCode.CONCURRENT_TRANSACTIONS:
+                retry_at = min(retry_at, now + CONCURRENT_PAUSE_S)
+            lane.refused(batch, code, row.error_message, now, retry_at)
         if is_stale:
             self._cluster.refresh_soon()
 

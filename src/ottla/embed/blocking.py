@@ -14,6 +14,7 @@ import functools
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack
 
 from ottla.client.delivery import Deliveries, Delivery, RecordMetadata, Run
@@ -157,6 +158,11 @@ async def _all_awaited(deliveries: Deliveries) -> list[Run]:
     return await deliveries
 
 
+async def _left(whole: AbstractAsyncContextManager[None], error: BaseException | None) -> None:
+    """The end of a block that raised `error`, or nothing."""
+    await whole.__aexit__(None if error is None else type(error), error, None)
+
+
 class SyncProducer(_Blocking[Producer]):
     """`ottla.Producer` without await.
 
@@ -181,6 +187,22 @@ class SyncProducer(_Blocking[Producer]):
     ) -> RecordMetadata:
         return self._wait(self._client.send_and_wait(topic, value, **options))
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """As `Producer.transaction`, for a `with` block."""
+        whole = self._client.transaction()
+        self._wait(whole.__aenter__())
+        try:
+            yield
+        except BaseException as error:
+            self._wait(_left(whole, error))
+            raise
+        self._wait(_left(whole, None))
+
+    begin_transaction = waits(Producer.begin_transaction)
+    commit_transaction = waits(Producer.commit_transaction)
+    abort_transaction = waits(Producer.abort_transaction)
+    send_offsets = waits(Producer.send_offsets)
     flush = waits(Producer.flush)
     partitions_for = waits(Producer.partitions_for)
 

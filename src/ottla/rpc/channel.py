@@ -66,6 +66,8 @@ class Channel:
     """An open, negotiated connection. Made by `Channel.open`; not used again once closed."""
 
     versions: Versions
+    features: dict[str, int]
+    """Level of each feature that the cluster has finalised (KIP-584), as this broker told it."""
 
     def __init__(self, connection: Connection, settings: ChannelSettings) -> None:
         self._connection = connection
@@ -185,6 +187,7 @@ class Channel:
         if response.error_code:
             raise KafkaError(code_of(response.error_code), f"{self.peer}: ApiVersions was refused")
         self.versions = Versions(response.api_keys)
+        self.features = {row.name: row.max_version_level for row in response.finalized_features}
 
     # ---- base.world.Handler
 
