@@ -18,6 +18,7 @@ import pytest
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.client.consumer import Consumer
 from ottla.client.errors import ClientError
+from ottla.client.outlet import Output
 from ottla.client.retry import RetryPolicy
 from tests.client.test_simulation import PARTITIONS, Run, started
 
@@ -55,6 +56,7 @@ class GroupRun(Run):
         self.has_produced = False
         self.errors = []
         self.processes = seed // len(STRATEGIES) % 2 == 1
+        self.is_exact = self.processes and seed // len(STRATEGIES) % 4 == 1
 
     def now(self):
         return self.sim.loop.time()
@@ -147,6 +149,7 @@ class GroupRun(Run):
             if reign is not None and mine.get(record.partition) is reign:
                 reign.offsets.append(record.offset)
             self.processed.setdefault(int(record.value), []).append(record.offset)
+            return Output("out", record.value) if self.is_exact else None
 
         processing = asyncio.get_running_loop().create_task(
             consumer.process(
@@ -155,6 +158,7 @@ class GroupRun(Run):
                 max_pending=self.rng.choice([1, 20, 1_000]),
                 drain_timeout_ms=self.rng.choice([10, 2_000]),
                 retry=RetryPolicy(attempts=1_000, backoff_ms=10),
+                transactional=self.is_exact,
             )
         )
         while not self.is_over and (self.has_produced or self.now() < until):
@@ -189,8 +193,8 @@ class GroupRun(Run):
         self.server.start()
         while not self.server.is_serving:
             await asyncio.sleep(0.1)
-        producing = self.sim.boot("client")
-        producing = self.sim.machine("client").process.spawn(self.produce(producing))
+        self.client = self.sim.boot("client")
+        producing = self.sim.machine("client").process.spawn(self.produce(self.client))
         for number in range(MEMBERS):
             self.boot(number)
         loop = asyncio.get_running_loop()
@@ -210,6 +214,8 @@ class GroupRun(Run):
             raise AssertionError(f"{len(missing)} of {len(wanted)} were not processed") from None
         self.is_over = True
         await asyncio.gather(*self.tasks.values())
+        if self.is_exact:
+            await self.sim.machine("client").process.spawn(self.judge_outputs(self.client, wanted))
         self.judge_reigns()
 
     async def acknowledged(self):
@@ -220,6 +226,18 @@ class GroupRun(Run):
                 found.add(number)
         assert len(found) > 50
         return found
+
+    async def judge_outputs(self, world, wanted):
+        """Of each record one output, for those who read what is committed."""
+        options = {"auto_offset_reset": "earliest", "isolation_level": "read_committed"}
+        consumer = await started(lambda: Consumer(world=world, **options, **self.options()))
+        consumer.assign([("out", index) for index in range(PARTITIONS)])
+        ends, found = await consumer.end_offsets(), []
+        while {key: await consumer.position(key) for key in ends} != ends:
+            found += [int(record.value) for record in await consumer.poll(100)]
+        await consumer.close()
+        assert len(found) == len(set(found)), "an output twice"
+        assert wanted <= set(found), f"{len(wanted - set(found))} outputs are missing"
 
     def judge_reigns(self):
         for reigns in self.reigns.values():

@@ -3,7 +3,8 @@
 A step is what the outside sees of a client: bytes that it sends, and bytes that it has received.
 At the one that the run names the process is killed (what it sent in that step does not leave),
 and another takes its place. What is committed never is ahead of what was processed, or stands
-among the dead letters; and in the end everything is.
+among the dead letters; and in the end everything is. With transactions each output and each dead
+letter is there exactly once, for those who read what is committed.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from dataclasses import replace
 import pytest
 
 from ottla.client.consumer import Consumer
+from ottla.client.outlet import Output
 from ottla.client.producer import Producer
 from ottla.client.retry import RetryPolicy
 from ottla.sim.server import PORT, Server
@@ -31,6 +33,7 @@ SETTINGS = {
     "group.consumer.min.heartbeat.interval.ms": "500",
 }
 PROTOCOLS = ["classic", "consumer"]
+KINDS = [*PROTOCOLS, "classic, exactly once", "consumer, exactly once"]
 
 
 class Steps:
@@ -79,7 +82,9 @@ class Tap:
 
 
 class Run:
-    def __init__(self, protocol, last):
+    def __init__(self, kind, last):
+        protocol, _, exactly_once = kind.partition(", ")
+        self.is_exact = bool(exactly_once)
         self.sim = SimWorld(7)
         self.server = Server(self.sim, "node", SETTINGS)
         self.protocol = protocol
@@ -116,7 +121,10 @@ class Run:
         await asyncio.sleep(0.002 * (number % 3))
         if number % 10 == 3 or (number % 10 == 5 and self.tries[number] < 3):
             raise ValueError(number)
+        if self.is_exact:
+            return [Output("out", record.value), Output("out", b"-" + record.value)]
         self.processed.add(number)
+        return None
 
     async def work(self, world):
         consumer = await self.consumer(world)
@@ -127,6 +135,8 @@ class Run:
                 concurrency=4,
                 retry=RetryPolicy(attempts=3, backoff_ms=5, backoff_max_ms=20),
                 dead_letter="dead",
+                transactional=self.is_exact,
+                transactional_id="worker",
             )
         )
         while await self.places(consumer) != [COUNT // PARTITIONS] * PARTITIONS:
@@ -142,13 +152,24 @@ class Run:
 
     async def look(self, world):
         """What is committed was processed, or is a dead letter."""
-        consumer = await self.consumer(world, group_protocol="classic", enable_auto_commit=False)
+        consumer = await self.consumer(
+            world,
+            group_protocol="classic",
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+        )
         places = await self.places(consumer)
-        dead = set()
-        consumer.assign([("dead", index) for index in range(PARTITIONS)])
+        consumer.assign([(topic, n) for topic in ("dead", "out") for n in range(PARTITIONS)])
         ends = await consumer.end_offsets()
+        found = {"dead": [], "out": []}
         while {key: await consumer.position(key) for key in ends} != ends:
-            dead |= {int(record.value) for record in await consumer.poll(100)}
+            for record in await consumer.poll(100):
+                found[record.topic].append(int(record.value))
+        dead = set(found["dead"])
+        if self.is_exact:
+            self.processed = {abs(number) for number in found["out"]}
+            assert len(found["dead"]) == len(dead), "a dead letter twice"
+            assert sorted(found["out"]) == sorted([*self.processed, *(-n for n in self.processed)])
         for index, place in enumerate(places):
             behind = {
                 n for n in range(COUNT) if n % PARTITIONS == index and n // PARTITIONS < place
@@ -184,7 +205,8 @@ class Run:
 
     async def make_dead(self, world):
         async with Producer(world=world, **self.options()) as producer:
-            await producer.partitions_for("dead")
+            for topic in ("dead", "out"):
+                await producer.partitions_for(topic)
 
 
 def play(protocol, last):
@@ -195,12 +217,12 @@ def play(protocol, last):
 def every(stride):
     return [
         pytest.param(protocol, step, id=f"{protocol}-{step}")
-        for protocol in PROTOCOLS
+        for protocol in KINDS
         for step in range(1, 200, stride)
     ]
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", KINDS)
 def test_without_a_kill_there_are_fewer_steps_than_are_tried(protocol):
     assert 30 < play(protocol, None) < 200
 

@@ -36,7 +36,7 @@ class Commits:
         self._settled = settled
         self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
-        self._is_forced = False
+        self._is_forced = self.is_suspended = False
         self._kept: dict[TopicPartition, int] = {}
         """What auto-commit has committed."""
 
@@ -45,9 +45,17 @@ class Commits:
         has_group = self._settings.group_id is not None
         return has_group and (self._settings.enable_auto_commit or self._is_forced)
 
-    def start(self, *, is_forced: bool = False) -> None:
-        """Commit on and on, where auto-commit is on or forced to be."""
-        self._is_forced |= is_forced
+    async def begin_processing(self, *, is_transactional: bool) -> None:
+        """From now on what is done is committed automatically; in transactions it is committed
+        there alone, since an offset that comes late would undo a transaction's."""
+        self._is_forced = True
+        self.start()
+        if is_transactional:
+            async with self._turn:
+                self.is_suspended = True
+
+    def start(self) -> None:
+        """Commit on and on, where auto-commit is on."""
         if self.is_automatic and self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._on_and_on())
 
@@ -101,6 +109,8 @@ class Commits:
         if not self.is_automatic:
             return True
         async with self._turn:  # one after another: an older one that is late undoes a newer
+            if self.is_suspended:
+                return True
             done = {
                 state.key: state.done
                 for state in states

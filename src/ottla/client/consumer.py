@@ -18,7 +18,6 @@ from ottla.client.consuming import Consuming, Key, keys_of
 from ottla.client.errors import ClientError
 from ottla.client.membership import Membership
 from ottla.client.offsets import GroupMetadata, OffsetAndMetadata, OffsetAndTimestamp
-from ottla.client.outlet import Outlet
 from ottla.client.process import Handler, MoreOptions, Processing, ProcessOptions
 from ottla.client.records import Columns, ConsumerRecord
 from ottla.client.retry import RetryPolicy
@@ -190,16 +189,26 @@ class Consumer(Consuming):
             dead_letter=dead_letter,
             **options,
         )
-        outlet = Outlet(self._new_producer)
-        world = self._cluster.world
-        run = Processing(world, self._states, self._reader, outlet, handler, given, self._told)
+        outlet = self._outlet(given)
+        run = Processing(
+            self._cluster.world,
+            self._states,
+            self._reader,
+            handler,
+            given,
+            settling=lambda work, marked: self._settling(given, outlet, work, marked),
+            told=self._told,
+        )
         self._processing = run
         self._ownership.drain, self._ownership.drop = run.drain, run.drop
-        self._commits.start(is_forced=True)
         try:
+            await self._commits.begin_processing(is_transactional=given.transactional)
+            if given.transactional:
+                await outlet.producer()  # which ends what one of its name left open
             await run.run()
         finally:
             self._ownership.drain = self._ownership.drop = self._processing = None
+            self._commits.is_suspended = False
             await outlet.close()
         await self._commits.commit_done(
             list(self._states.values()), self.settings.default_api_timeout_ms

@@ -6,27 +6,33 @@ part in the group, and `ownership` carries out what that decides; `process` is t
 share one dictionary of `PartitionState`s, and tell each other by `_told`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any, Self, Unpack
 
-from ottla.base.ids import PartitionIndex, TopicPartition
+from ottla.base.ids import PartitionIndex, TopicPartition, Uuid, id_text
 from ottla.base.world import World
 from ottla.client.assignment import PartitionState
 from ottla.client.cluster import Cluster
 from ottla.client.commits import Commits
 from ottla.client.consumer_settings import ConsumerSettings
 from ottla.client.errors import ClientClosedError, ClientError, CommitFailedError
+from ottla.client.exactly_once import AtOnce, ExactlyOnce, Settling
 from ottla.client.fetcher import Fetcher
 from ottla.client.membership import Membership
 from ottla.client.offsets import GroupMetadata
 from ottla.client.options import ConsumerOptions
+from ottla.client.outlet import Outlet
 from ottla.client.ownership import Ownership
 from ottla.client.positions import Positions
-from ottla.client.process import Processing
+from ottla.client.process import Processing, ProcessOptions
 from ottla.client.producer import Producer
 from ottla.client.reader import Reader
 from ottla.client.settings import ClientSettings
+from ottla.client.work import Work
+
+TRANSACTION_TIMEOUT_MS = 10_000
+"""Of `process`: so long others may have to wait for what a member left open that is gone."""
 
 Key = TopicPartition | tuple[str, int]
 
@@ -181,9 +187,36 @@ class Consuming:
     def _taken(self) -> None:
         self._fetcher.turn_soon()
 
-    def _new_producer(self) -> Producer:
-        shared = {each.name: getattr(self.settings, each.name) for each in fields(ClientSettings)}
-        return Producer(world=self._cluster.world, **shared)
+    def _outlet(self, options: ProcessOptions) -> Outlet:
+        given: dict[str, Any] = {
+            each.name: getattr(self.settings, each.name) for each in fields(ClientSettings)
+        }
+        if options.transactional:
+            member = self._member()
+            unique = member.group_instance_id or id_text(
+                Uuid(self._cluster.world.rng.randbytes(16))
+            )
+            given["transaction_timeout_ms"] = TRANSACTION_TIMEOUT_MS
+            given["transactional_id"] = options.transactional_id or f"{member.group_id}-{unique}"
+        return Outlet(lambda: Producer(world=self._cluster.world, **given))
+
+    def _settling(
+        self,
+        options: ProcessOptions,
+        outlet: Outlet,
+        work: Work,
+        marked: Callable[[TopicPartition], None],
+    ) -> Settling:
+        if not options.transactional:
+            return AtOnce(work, outlet)
+        return ExactlyOnce(
+            work,
+            outlet,
+            member=self._committer,
+            settled=self._settled,
+            committed=marked,
+            interval_ms=options.transaction_interval_ms,
+        )
 
 
 def keys_of(partitions: Iterable[Key]) -> list[TopicPartition]:

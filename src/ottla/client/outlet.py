@@ -30,7 +30,7 @@ class Outlet:
         """Returns when all are delivered; DeliveryError and its kin where one is not."""
         if not outputs:
             return
-        producer = await self._producer()
+        producer = await self.producer()
         deliveries = [
             await producer.send(
                 each.topic,
@@ -44,7 +44,7 @@ class Outlet:
         for delivery in deliveries:
             await delivery
 
-    async def _producer(self) -> Producer:
+    async def producer(self) -> Producer:
         if self._starting is None:
             self._starting = asyncio.get_running_loop().create_task(self._start())
         starting = self._starting

@@ -28,7 +28,8 @@ from ottla.base.ids import PartitionIndex, TopicPartition
 from ottla.base.world import World
 from ottla.client.assignment import FULL, PartitionState
 from ottla.client.errors import ConfigError, ProcessingError
-from ottla.client.outlet import Outlet, Output
+from ottla.client.exactly_once import Settling
+from ottla.client.outlet import Output
 from ottla.client.reader import Reader
 from ottla.client.records import ConsumerRecord
 from ottla.client.retry import RetryPolicy, noted, origin
@@ -47,6 +48,9 @@ READ_RECORDS: Final = 500
 class MoreOptions(TypedDict, total=False):
     max_pending: int
     drain_timeout_ms: int
+    transactional: bool
+    transactional_id: str | None
+    transaction_interval_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +61,17 @@ class ProcessOptions:
     dead_letter: str | None
     max_pending: int = 1_000
     drain_timeout_ms: int = 30_000
+    transactional: bool = False
+    transactional_id: str | None = None
+    transaction_interval_ms: int = 100
 
     def __post_init__(self) -> None:
         if self.order not in ORDERS:
             raise ConfigError(f"order is {self.order!r}, not one of {', '.join(ORDERS)}")
         for name in ("concurrency", "max_pending"):
             at_least(name, getattr(self, name), 1)
-        at_least("drain_timeout_ms", self.drain_timeout_ms, 0)
+        for name in ("drain_timeout_ms", "transaction_interval_ms"):
+            at_least(name, getattr(self, name), 0)
 
 
 class Processing:
@@ -74,20 +82,22 @@ class Processing:
         world: World,
         states: dict[TopicPartition, PartitionState],
         reader: Reader,
-        outlet: Outlet,
         handler: Handler,
         options: ProcessOptions,
+        *,
+        settling: Callable[[Work, Callable[[TopicPartition], None]], Settling],
         told: Callable[[], None],
     ) -> None:
-        """`told` is called when a partition may be read on."""
+        """`settling` is made of the work, and of what is called when something of a partition is
+        done; `told` is called when a partition may be read on."""
         self._world = world
         self._states = states
         self._reader = reader
-        self._outlet = outlet
         self._handler = handler
         self._options = options
         self._told = told
         self._work = Work(options.order)
+        self._settling = settling(self._work, self._mark)
         self._turns: dict[TopicPartition, int] = {}
         self._running: dict[asyncio.Task[None], Item] = {}
         self._leaving: dict[TopicPartition, None] = {}
@@ -102,17 +112,20 @@ class Processing:
         self._reader.all_done()
         self._reader.marks_done = False
         loop = asyncio.get_running_loop()
-        feeding, stopped = loop.create_task(self._feed()), loop.create_task(self._stopped.wait())
+        feeding, settling = loop.create_task(self._feed()), loop.create_task(self._settling.run())
+        tasks = [feeding, settling, loop.create_task(self._stopped.wait())]
         try:
-            await asyncio.wait([feeding, stopped], return_when=asyncio.FIRST_COMPLETED)
-            if feeding.done():
-                feeding.result()
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in (feeding, settling):
+                if task.done():
+                    task.result()
             if self._error is None:
                 await self._finish(list(self._running))
+                await self._settling.flush()
             if self._error is not None:
                 raise self._error
         finally:
-            await self._give_up([feeding, stopped, *self._running])
+            await self._give_up([*tasks, *self._running])
 
     async def _give_up(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
         """Whoever reads next begins with the first record that is not done."""
@@ -166,7 +179,7 @@ class Processing:
             self._error = self._error or error
             self.stop()
             return
-        self._mark(item)
+        self._mark(item.key)
         self._begin_more()
 
     async def _handle(self, item: Item) -> None:
@@ -176,15 +189,9 @@ class Processing:
             outputs = self._handler(item.record)
             if isawaitable(outputs):
                 outputs = await outputs
-            await self._settle(item, _listed(outputs))
+            await self._settling.settle(item, _listed(outputs))
         except Exception as error:
             await self._failed(item, error)
-
-    async def _settle(self, item: Item, outputs: Sequence[Output]) -> None:
-        """Done for good, with all that came of it. This is the one place where a record becomes
-        done: a transaction that takes outputs and offsets together has to step in here."""
-        await self._outlet.send(outputs)
-        self._work.done(item)
 
     async def _failed(self, item: Item, error: Exception) -> None:
         if item.first_failed_ms < 0:
@@ -209,20 +216,20 @@ class Processing:
         _log.warning("%s: to the dead letters after %d tries: %r", where, item.attempts, error)
         headers = (*record.headers, *origin(record))
         letter = Output(self._options.dead_letter, record.value, record.key, headers)
-        await self._settle(item, [letter])
+        await self._settling.settle(item, [letter])
 
     def _again(self, item: Item) -> None:
         self._work.again(item)
         self._begin_more()
 
-    def _mark(self, item: Item) -> None:
+    def _mark(self, key: TopicPartition) -> None:
         """Move the position that is committed, and read on if the partition was full."""
-        state = self._states.get(item.key)
-        if state is None or self._turns.get(item.key) != state.turn:
+        state = self._states.get(key)
+        if state is None or self._turns.get(key) != state.turn:
             return
-        first = self._work.first_undone(item.key)
+        first = self._work.first_undone(key)
         state.done = state.position if first is None else first
-        if state.stops & FULL and self._work.undone_count(item.key) < self._options.max_pending:
+        if state.stops & FULL and self._work.undone_count(key) < self._options.max_pending:
             state.stop(FULL, False)
             self._told()
 
@@ -234,6 +241,7 @@ class Processing:
         try:
             tasks = [task for task, item in self._running.items() if item.key in self._leaving]
             await self._finish(tasks)
+            await self._settling.flush()
             for key in keys:
                 state, first = self._states.get(key), self._work.first_undone(key)
                 if state is not None and first is not None:

@@ -13,11 +13,13 @@ long one in front of it takes.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from ottla.base.ids import TopicPartition
+from ottla.client.outlet import Output
 from ottla.client.records import ConsumerRecord
 
 ORDERS: Final = ("key", "partition", "none")
@@ -30,6 +32,8 @@ class Item:
     record: ConsumerRecord
     key: TopicPartition
     lane: "Lane"
+    outputs: Sequence[Output] | None = None
+    """What came of it, from when its handler was through with it until it is done."""
     attempts: int = 0
     first_failed_ms: int = -1
 
@@ -76,10 +80,26 @@ class Work:
 
     def done(self, item: Item) -> None:
         """It is done for good, and the next of its lane may follow."""
+        self.finish(item)
+        self.forget(item)
+
+    def forget(self, item: Item) -> None:
+        """What was finished is done for good."""
         undone = self._undone.get(item.key)
-        if item.lane.is_dropped or undone is None:
+        if undone is not None and undone.get(item.record.offset) is item:
+            del undone[item.record.offset]
+
+    def finished(self) -> list[Item]:
+        """Of each partition, what is finished and has nothing unfinished in front of it."""
+        found: list[Item] = []
+        for undone in self._undone.values():
+            found += takewhile(lambda item: item.outputs is not None, undone.values())
+        return found
+
+    def finish(self, item: Item) -> None:
+        """The next of its lane may follow."""
+        if item.lane.is_dropped:
             return
-        del undone[item.record.offset]
         item.lane.items.popleft()
         if item.lane.items:
             self._ready.append(item.lane)
