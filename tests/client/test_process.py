@@ -286,6 +286,37 @@ def test_a_full_partition_is_not_read_on(broker):
     run(script)
 
 
+def test_exactly_once_outputs_dead_letters_and_offsets_go_together(broker):
+    async def script():
+        await fill(broker, range(40), key=lambda n: n % 4)
+
+        def act(record):
+            if int(record.value) == 7:
+                raise ValueError
+            return Output("out", record.value, record.key)
+
+        async with consumer_of(broker) as consumer:
+            consumer.subscribe(["t"])
+            task = asyncio.create_task(
+                consumer.process(
+                    Handler(consumer, None, act),
+                    retry=QUICK,
+                    dead_letter="dead",
+                    transactional=True,
+                    transaction_interval_ms=5,
+                )
+            )
+            while await committed(consumer) != 40:
+                await asyncio.sleep(0.01)
+            consumer.stop_processing()
+            await task
+        out = [int(each.value) for each in await read_all(broker, "out", 39)]
+        assert sorted(out) == [n for n in range(40) if n != 7]
+        assert [each.value for each in await read_all(broker, "dead", 1)] == [b"7"]
+
+    run(script)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_partition_that_goes_is_drained_and_each_record_processed_once(broker, kind):
     async def script():

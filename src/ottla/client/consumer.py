@@ -177,7 +177,8 @@ class Consumer(Consuming):
         one key ("key"), one partition ("partition") one at a time ("none": no order). One that
         fails is tried again as `retry` says, and goes to the topic `dead_letter` in the end;
         without one ProcessingError is raised, and the position stays in front of it.
-        Every record is processed at least once.
+        Every record is processed at least once; with `transactional=True` its outputs, its dead
+        letter and the group's offsets are committed together, and seen exactly once.
         """
         self._require_open()
         if self._processing is not None:
