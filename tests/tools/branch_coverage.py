@@ -14,18 +14,39 @@ from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-ROOM: Final = "src/ottla/storage"
+MEASURED: Final = "src/ottla/storage/*,src/ottla/records/sieve.py"
 HELD: Final = (
+    "aborted_check",
+    "cleanable",
+    "cleaned_transactions",
+    "compaction",
+    "header_scan",
     "index_file",
+    "leader_epochs",
+    "leftovers",
     "log",
+    "log_segments",
+    "markers",
     "offset_index",
+    "offset_map",
+    "open_segments",
+    "open_transactions",
+    "opening",
     "reader",
     "recovery",
+    "removal",
+    "replacement",
     "retention",
+    "sealed_batches",
     "segment",
+    "sieve",
     "snapshots",
+    "tail_scan",
     "time_index",
+    "times",
+    "transaction_index",
     "unflushed",
+    "verify_known",
 )
 
 
@@ -35,7 +56,7 @@ def measure(arguments: Sequence[str]) -> dict[str, Any]:
         data, report = f"--data-file={home}/data", Path(home, "report.json")
         command = [sys.executable, "-m", "coverage"]
         tests = arguments or ["tests/storage"]
-        options = ["--branch", f"--include={ROOM}/*", data]
+        options = ["--branch", f"--include={MEASURED}", data]
         subprocess.run(
             [*command, "run", *options, "-m", "pytest", "-p", "no:cacheprovider", *tests], cwd=ROOT
         )

@@ -9,7 +9,6 @@ same producer.
 """
 
 import logging
-from collections.abc import Iterator
 
 from ottla.base.errors import CorruptionError
 from ottla.records.batch import BatchHeader
@@ -34,7 +33,7 @@ def first_that_lies(log: Log, with_index: dict[int, None]) -> int | None:
         try:
             index.check_sanity()
             for entry in reversed(index.entries()):
-                fault = next(_faults(log, segment, entry), "")
+                fault = _fault(log, segment, entry)
                 if fault or entry.last_stable_offset > least:
                     cause = fault or f"offset {least} is not stable after {entry.last_offset}"
                     raise CorruptionError(cause, path=index.path)
@@ -45,29 +44,30 @@ def first_that_lies(log: Log, with_index: dict[int, None]) -> int | None:
     return lies
 
 
-def _faults(log: Log, segment: Segment, entry: AbortedTransaction) -> Iterator[str]:
+def _fault(log: Log, segment: Segment, entry: AbortedTransaction) -> str:
+    """What is wrong with an entry; empty where nothing is."""
     producer_id, first, last, stable = entry
     found = reader.find(segment, last)
     if found is None or not _is_of(found[1], producer_id, last):
-        yield f"no marker of producer {producer_id} at offset {last}"
-        return
+        return f"no marker of producer {producer_id} at offset {last}"
     marker = marker_at(segment.file, *found)
     if marker is None or marker.committed:
-        yield f"no abort at offset {last}"
+        return f"no abort at offset {last}"
     if log.config.is_compacted:
-        return
+        return ""
     if first >= log.segments[0].base_offset:
         header = _header_of(log, first)
         if header is None or header.is_control or not _is_of(header, producer_id, first):
-            yield f"no transaction of producer {producer_id} begins at offset {first}"
+            return f"no transaction of producer {producer_id} begins at offset {first}"
     if stable < 0:
-        yield f"last stable offset {stable}"
-    elif stable != last + 1 and stable >= log.segments[0].base_offset:
+        return f"last stable offset {stable}"
+    if stable != last + 1 and stable >= log.segments[0].base_offset:
         header = _header_of(log, stable)
         if stable > last or header is None or header.producer_id in (-1, producer_id):
-            yield f"last stable offset {stable} after the marker at {last}"
-        elif header.is_control or not _is_of(header, header.producer_id, stable):
-            yield f"no transaction begins at the last stable offset {stable}"
+            return f"last stable offset {stable} after the marker at {last}"
+        if header.is_control or not _is_of(header, header.producer_id, stable):
+            return f"no transaction begins at the last stable offset {stable}"
+    return ""
 
 
 def _is_of(header: BatchHeader, producer_id: int, offset: int) -> bool:

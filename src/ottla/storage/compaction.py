@@ -45,6 +45,7 @@ from ottla.records.sieve import RawRecord
 from ottla.storage.cleaned_transactions import CleanedTransactions
 from ottla.storage.config import LONG_MAX, LogConfig
 from ottla.storage.header_scan import OFFSET_DELTA_MAX
+from ottla.storage.index_file import IndexFile
 from ottla.storage.names import (
     CLEANED,
     LOG,
@@ -269,22 +270,20 @@ class Compaction:
         source = self._left[0] if self._left else None
         if source is None or not _is_within_delta(self.group[0], source):
             return None
-        config = self.plan.config
-        index_bytes = config.segment_index_bytes
-        sizes = self._index_sizes(source)
         if segment.size_bytes and (
-            segment.size_bytes + source.size_bytes > config.segment_bytes
-            or segment.index.count * segment.index.entry_bytes + next(sizes) > index_bytes
-            or segment.time_index.count * segment.time_index.entry_bytes + next(sizes) > index_bytes
+            segment.size_bytes + source.size_bytes > self.plan.config.segment_bytes
+            or self._is_full(segment.index, source, OFFSET_INDEX)
+            or self._is_full(segment.time_index, source, TIME_INDEX)
         ):
             return None
         self.group.append(self._left.popleft())
         return source
 
-    def _index_sizes(self, source: Source) -> Iterator[int]:
-        for kind in (OFFSET_INDEX, TIME_INDEX):
-            path = self._path(source.base_offset, kind)
-            yield self.disk.size(path) if self.disk.exists(path) else 0
+    def _is_full(self, index: IndexFile, source: Source, kind: str) -> bool:
+        """Whether an index has no room for all that the source's holds."""
+        path = self._path(source.base_offset, kind)
+        more = self.disk.size(path) if self.disk.exists(path) else 0
+        return index.count * index.entry_bytes + more > self.plan.config.segment_index_bytes
 
     def _write(self, segment: Segment, batch: Bytes) -> None:
         if segment.size_bytes + len(batch) > POSITION_MAX:
