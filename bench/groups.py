@@ -6,11 +6,11 @@ Join: from the subscription of 1, 10 and 100 members (librdkafka's, in one proce
 to the first record of the median and of the last one; a hundred partitions, heartbeats every half
 second. Heartbeats: of 128 groups of a member each, over 16 connections with 8 in flight.
 Commits: of ten thousand groups of a member each, over as many connections; and what the resident
-memory of the broker grew by when they joined and committed first. All of it for the classic
-protocol and for the new one (KIP-848). Brokers take turns on empty directories; figures are
-medians of the rounds. The load is `grouping`. What it and the broker took of a core stands beside
-the figures: a broker of one thread near 1 is itself the bound, and both cannot have more than the
-machine has.
+memory of the broker (Kafka: its live objects) grew by when they joined and committed first. All
+of it for the classic protocol and for the new one (KIP-848). Brokers take turns on empty
+directories; figures are medians of the rounds. The load is `grouping`. What it and the broker took
+of a core stands beside the figures: a broker of one thread near 1 is itself the bound, and both
+cannot have more than the machine has.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def started(name: str, folder: Path) -> Iterator[Running]:
     if name == "kafka":
         with kafka_broker(folder, SETTINGS) as kafka:
             assert kafka.process is not None
-            yield Running(kafka.port, kafka.process.pid)
+            yield Running(kafka.port, kafka.process.pid, is_java=True)
         return
     flush = {"flush.on.ack": str(name == "ottla").lower()}
     with serving(folder / "data", {**SETTINGS, **flush}) as ottla:
@@ -84,10 +84,10 @@ async def steady(broker: Running, protocol: str, seconds: float, count: int) -> 
     beats = await join_all(broker, protocol, beating, "heartbeat")
     await pumped(broker, beats, seconds)  # a JVM is slow at first
     tell("heartbeats", await pumped(broker, beats, seconds))
-    before = broker.resident_bytes()
+    before = broker.memory_bytes()
     committing = [f"committing-{protocol}-{number}" for number in range(count)]
     commits = await join_all(broker, protocol, committing, "commit")
-    each = (broker.resident_bytes() - before) / count
+    each = (broker.memory_bytes() - before) / count
     test = f"commits of {count:,} groups"
     tell(test, await pumped(broker, commits, seconds))
     figures[f"{test}, {protocol}|memory of a group, KiB"] = each / 1024
