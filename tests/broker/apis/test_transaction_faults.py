@@ -237,3 +237,33 @@ def test_ids_that_rest_for_long_are_forgotten_and_open_ones_are_not(on_node):
         "transaction.remove.expired.transaction.cleanup.interval.ms": "10",
     }
     on_node(test, options)
+
+
+def test_what_time_brings_to_many_ids_need_not_fit_in_one_batch(on_node):
+    """Each is aborted, and forgotten, on its own: else they would hang, all of them."""
+
+    async def test(node):
+        await node.topic("a")
+        clients = [Client(node, letter * 1_500) for letter in "xyz"]
+        for client in clients:
+            await client.init_patiently()
+            assert await client.send("a", 0, b"1") == 0
+        for client in clients:
+            kept(node, client.id).start_ms = 0
+        for client in clients:
+            while kept(node, client.id).state is not State.COMPLETE_ABORT:
+                await asyncio.sleep(0.005)
+        assert await committed(node, "a") == []
+        for client in clients:
+            kept(node, client.id).updated_ms = 0
+        while machine_of(node, clients[0].id).transactions:
+            await asyncio.sleep(0.005)
+
+    options = {
+        "offsets.topic.num.partitions": "1",
+        "transaction.state.log.num.partitions": "1",
+        "message.max.bytes": "3000",
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms": "10",
+        "transaction.remove.expired.transaction.cleanup.interval.ms": "10",
+    }
+    on_node(test, options)

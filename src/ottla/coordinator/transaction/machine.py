@@ -349,7 +349,7 @@ class TransactionMachine:
             if transaction.start_ms + transaction.timeout_ms < now_ms:
                 with suppress(KafkaError):  # no producer id can be had: the next round sees to it
                     records += self._fence(transaction, now_ms, None).records
-        return Outcome(records)
+        return Outcome(records, is_divisible=True)
 
     def _expire(self, _: object, now_ms: int) -> Outcome:
         self._schedule("expire", self._expiry_interval_ms, self._expire)
@@ -367,7 +367,7 @@ class TransactionMachine:
         if start + PIECE_IDS < len(ids):
             rest = partial(self._expire_piece, ids, start + PIECE_IDS)
             self._schedule("expire piece", 0, rest)
-        return Outcome(records)
+        return Outcome(records, is_divisible=True)
 
 
 def _size_of(transactional_id: str) -> int:
