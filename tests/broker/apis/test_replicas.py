@@ -168,3 +168,13 @@ def test_there_is_no_other_quorum(on_node):
         assert codes == [ErrorCode.UNKNOWN_TOPIC_OR_PARTITION] * 2
 
     on_node(test)
+
+
+def test_a_quorum_that_is_asked_for_again_and_again_is_told_once(on_node):
+    async def test(node):
+        metadata = ("__cluster_metadata", 0)
+        response = await node.ask(quorum_of(*[metadata, ("t", 0)] * 50))
+        told = [(each.topic_name, len(each.partitions)) for each in response.topics]
+        assert told == [("__cluster_metadata", 1), ("t", 1)]
+
+    on_node(test)

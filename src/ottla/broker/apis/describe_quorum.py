@@ -38,17 +38,20 @@ def describe_quorum(
     except KafkaError as error:
         return DescribeQuorumResponse(error_code=error.code, error_message=error.message, topics=[])
     image = context.services.cluster.image
+    # A repeat is answered once: a short request must not ask for an endless answer.
+    asked: dict[str, dict[int, None]] = {}
+    for each in request.topics:
+        indexes = dict.fromkeys(row.partition_index for row in each.partitions)
+        asked.setdefault(each.topic_name, {}).update(indexes)
     topics = [
         TopicData(
-            topic_name=topic.topic_name,
+            topic_name=name,
             partitions=[
-                _partition(context, image)
-                if (topic.topic_name, each.partition_index) == (KRAFT_TOPIC, 0)
-                else _unknown(each.partition_index)
-                for each in topic.partitions
+                _partition(context, image) if (name, index) == (KRAFT_TOPIC, 0) else _unknown(index)
+                for index in indexes
             ],
         )
-        for topic in request.topics
+        for name, indexes in asked.items()
     ]
     response = DescribeQuorumResponse(topics=topics)
     if context.api_version >= DIRECTORIES_VERSION:

@@ -31,10 +31,10 @@ def list_partition_reassignments(
         )
     asked = None
     if request.topics is not None:
-        asked = {topic.name: topic.partition_indexes for topic in request.topics}
+        asked = {(each.name, index) for each in request.topics for index in each.partition_indexes}
     by_topic: dict[str, list[OngoingPartitionReassignment]] = {}
     for topic, partition in _moving(context.services.cluster.image):
-        if asked is None or partition.index in asked.get(topic, ()):
+        if asked is None or (topic, partition.index) in asked:
             by_topic.setdefault(topic, []).append(
                 OngoingPartitionReassignment(
                     partition_index=partition.index,
