@@ -710,6 +710,48 @@ def test_a_topic_that_may_not_be_described_is_not_made_by_asking(on_node: Any) -
     on_node(test, ON)
 
 
+def test_a_client_that_adds_partitions_it_may_not_use(on_node: Any) -> None:
+    """They are refused, those that it may use are not attempted, and the transaction has none."""
+
+    async def test(node: Any) -> None:
+        await prepared(node)
+        node.requester = ADMIN
+        await node.topic("hidden")
+        node.requester = ALICE
+        await allow(node, TXN, Operation.WRITE)
+        await allow(node, TOPIC, Operation.WRITE)
+        asked = {"transactional_id": "x", "transaction_timeout_ms": 10_000}
+        producer = await node.ask(request_class(ApiKey.INIT_PRODUCER_ID)(**asked))
+        fields = add_partitions(node)
+        fields["v3_and_below_producer_id"] = producer.producer_id
+        fields["v3_and_below_producer_epoch"] = producer.producer_epoch
+        for other in ("hidden", "nowhere", "__consumer_offsets"):
+            fields["v3_and_below_topics"] = [
+                make(
+                    ApiKey.ADD_PARTITIONS_TO_TXN,
+                    "AddPartitionsToTxnTopic",
+                    name=name,
+                    partitions=[0],
+                )
+                for name in ("t", other)
+            ]
+            answer = await node.ask(request_class(ApiKey.ADD_PARTITIONS_TO_TXN)(**fields), 3)
+            codes = [
+                row.results_by_partition[0].partition_error_code
+                for row in answer.results_by_topic_v3_and_below
+            ]
+            assert codes == [
+                ErrorCode.OPERATION_NOT_ATTEMPTED,
+                ErrorCode.TOPIC_AUTHORIZATION_FAILED,
+            ]
+        node.requester = ADMIN
+        described = request_class(ApiKey.DESCRIBE_TRANSACTIONS)(transactional_ids=["x"])
+        (row,) = (await node.ask(described)).transaction_states
+        assert (row.transaction_state, row.topics) == ("Empty", [])
+
+    on_node(test, ON)
+
+
 def test_topics_of_a_transaction_that_may_not_be_seen(on_node: Any) -> None:
     async def test(node: Any) -> None:
         await prepared(node)
