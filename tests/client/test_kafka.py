@@ -1,14 +1,18 @@
 """The client against Apache Kafka itself: every request of it, both ways, each codec."""
 
 import asyncio
+import contextlib
 
 import pytest
 
 import ottla
 from ottla.base.errors import ErrorCode
-from ottla.client.errors import CommitFailedError
+from ottla.client.errors import CommitFailedError, ProducerFencedError
+from ottla.client.offsets import GroupMetadata
 from ottla.client.rows import NewTopic, Resource
+from ottla.client.transacting import Transacting
 from tests.client.test_group import KINDS, Member, even, fill, until
+from tests.client.test_producer_transactions import committed, producer_of
 from tests.tools.kafka_broker import kafka_broker
 
 pytestmark = [pytest.mark.java]
@@ -146,3 +150,37 @@ async def processing(broker):
 async def offsets(admin):
     found = await admin.group_offsets("p", [("t", index) for index in range(6)])
     return {key: place.offset for key, place in found.items()}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("version", [1, 2])
+def test_transactions_of_apache_kafka(tmp_path, version):
+    with kafka_broker(tmp_path) as kafka:
+        asyncio.run(transactions(Bootstrap(kafka.bootstrap), version))
+
+
+async def transactions(broker, version):
+    async with ottla.Admin(bootstrap_servers=broker.bootstrap_servers) as admin:
+        await admin.create_topics(NewTopic("t", num_partitions=1))
+        with pytest.MonkeyPatch.context() as patch:
+            if version == 1:
+                never = property(lambda _: False, lambda _, value: None)
+                patch.setattr(Transacting, "_has_second_version", never, raising=False)
+            async with producer_of(broker) as producer:
+                assert producer._transacting._has_second_version == (version == 2)
+                for n in range(10):
+                    async with producer.transaction():
+                        await producer.send("t", b"%d" % n)
+                        await producer.send_offsets({("t", 0): n}, GroupMetadata("g"))
+                    with contextlib.suppress(ZeroDivisionError):
+                        async with producer.transaction():
+                            await producer.send_and_wait("t", b"dropped")
+                            raise ZeroDivisionError
+                await producer.begin_transaction()
+                await producer.send_and_wait("t", b"zombie")
+                async with producer_of(broker) as later, later.transaction():
+                    await later.send("t", b"10")
+                with pytest.raises(ProducerFencedError):
+                    await producer.commit_transaction()
+        assert (await admin.group_offsets("g", [("t", 0)]))["t", 0].offset == 9
+    assert await committed(broker) == [b"%d" % n for n in range(11)]
