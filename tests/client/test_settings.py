@@ -51,3 +51,22 @@ def test_what_cannot_be_is_told(options, told):
 )
 def test_the_keywords_are_those_of_the_settings(options, settings):
     assert get_type_hints(options) == get_type_hints(settings)
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        ({"security_protocol": "SASL_SSL"}, "TLS is not there yet"),
+        ({"security_protocol": "SASL_PLAINTEXT"}, "not one of PLAIN"),
+        ({"sasl_mechanism": "PLAIN"}, "needs security_protocol"),
+        ({"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "GSSAPI"}, "not one of"),
+        ({"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN"}, "needs sasl_username"),
+        (
+            {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "OAUTHBEARER"},
+            "needs sasl_oauthbearer_token",
+        ),
+    ],
+)
+def test_security_that_contradicts_itself(options, cause):
+    with pytest.raises(ConfigError, match=cause):
+        ClientSettings(**options)

@@ -5,7 +5,7 @@ which hold defaults, meanings and checks; a test holds the two together. A Typed
 to give the keywords of a constructor types without repeating them in three clients.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypedDict
 
 from ottla.client.producer_settings import Acks, PartitionerCall
@@ -22,6 +22,11 @@ class ClientOptions(TypedDict, total=False):
     socket_connection_setup_timeout_ms: int
     metadata_max_age_ms: int
     receive_message_max_bytes: int
+    security_protocol: str
+    sasl_mechanism: str | None
+    sasl_username: str
+    sasl_password: str
+    sasl_oauthbearer_token: Callable[[], str] | None
 
 
 class ProducerOptions(ClientOptions, total=False):

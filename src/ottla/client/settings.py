@@ -4,14 +4,15 @@ A name is Kafka's key with underscores (`linger.ms` is `linger_ms`); durations a
 sizes bytes. What contradicts itself is a ConfigError when the client is made.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from ottla.base.limits import FRAME_MIN_BYTES
 from ottla.client.errors import ConfigError
 from ottla.rpc.channel import ChannelSettings
 from ottla.rpc.peer import Backoff
+from ottla.security.sasl import MECHANISMS, Credentials
 
 DEFAULT_PORT: Final = 9092
 Address = tuple[str, int]
@@ -31,6 +32,14 @@ class ClientSettings:
     metadata_max_age_ms: int = 300_000
     receive_message_max_bytes: int = 128 << 20
     """A response that claims to be longer is an error, and closes its connection."""
+    security_protocol: str = "PLAINTEXT"
+    """Or "SASL_PLAINTEXT". TLS is not there yet."""
+    sasl_mechanism: str | None = None
+    """"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512" or "OAUTHBEARER"."""
+    sasl_username: str = ""
+    sasl_password: str = field(default="", repr=False)
+    sasl_oauthbearer_token: Callable[[], str] | None = field(default=None, repr=False)
+    """Gives the token for a new connection. It must not block: refresh it beside."""
 
     def __post_init__(self) -> None:
         self.addresses()
@@ -44,6 +53,27 @@ class ClientSettings:
         ordered("retry_backoff", self.retry_backoff_ms, self.retry_backoff_max_ms)
         ordered("reconnect_backoff", self.reconnect_backoff_ms, self.reconnect_backoff_max_ms)
 
+        self._check_security()
+
+    def _check_security(self) -> None:
+        if self.security_protocol not in ("PLAINTEXT", "SASL_PLAINTEXT"):
+            raise ConfigError(
+                f"security_protocol is {self.security_protocol!r}, and must be PLAINTEXT or "
+                "SASL_PLAINTEXT: TLS is not there yet"
+            )
+        if self.security_protocol == "PLAINTEXT":
+            if self.sasl_mechanism is not None:
+                raise ConfigError("sasl_mechanism needs security_protocol SASL_PLAINTEXT")
+        elif self.sasl_mechanism not in MECHANISMS:
+            raise ConfigError(
+                f"sasl_mechanism is {self.sasl_mechanism!r}, not one of {', '.join(MECHANISMS)}"
+            )
+        elif self.sasl_mechanism == "OAUTHBEARER":
+            if self.sasl_oauthbearer_token is None:
+                raise ConfigError("OAUTHBEARER needs sasl_oauthbearer_token")
+        elif not self.sasl_username or not self.sasl_password:
+            raise ConfigError(f"{self.sasl_mechanism} needs sasl_username and sasl_password")
+
     def addresses(self) -> list[Address]:
         given = self.bootstrap_servers
         texts = given.split(",") if isinstance(given, str) else list(given)
@@ -53,12 +83,24 @@ class ClientSettings:
         return found
 
     @property
+    def _credentials(self) -> Credentials | None:
+        if self.sasl_mechanism is None:
+            return None
+        return Credentials(
+            self.sasl_mechanism,
+            self.sasl_username,
+            self.sasl_password,
+            self.sasl_oauthbearer_token,
+        )
+
+    @property
     def channel(self) -> ChannelSettings:
         return ChannelSettings(
             client_id=self.client_id,
             request_timeout_ms=self.request_timeout_ms,
             connect_timeout_ms=self.socket_connection_setup_timeout_ms,
             max_response_bytes=self.receive_message_max_bytes,
+            credentials=self._credentials,
         )
 
     @property

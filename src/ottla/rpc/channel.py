@@ -26,6 +26,7 @@ from ottla.protocol.framing import decode_response, encode_request
 from ottla.protocol.message import Request, Response
 from ottla.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 from ottla.protocol.wire import DecodeError
+from ottla.rpc.authentication import authenticate
 from ottla.rpc.errors import (
     BadResponseError,
     ChannelClosedError,
@@ -36,6 +37,7 @@ from ottla.rpc.errors import (
     code_of,
 )
 from ottla.rpc.versions import FIRST_TRY, Versions, second_try
+from ottla.security.sasl import Credentials
 
 R = TypeVar("R", bound=Response)
 
@@ -51,6 +53,8 @@ class ChannelSettings:
     connect_timeout_ms: int = 10_000
     max_response_bytes: int = 128 << 20
     """A response that claims to be longer closes the channel."""
+    credentials: Credentials | None = None
+    """Proved by SASL before anything is asked; None: nobody in particular."""
 
 
 @dataclass(slots=True, eq=False)
@@ -96,6 +100,8 @@ class Channel:
         channel = made[0]
         try:
             await channel._negotiate()
+            if settings.credentials is not None:
+                await authenticate(channel, world, settings.credentials)
         except BaseException:
             channel.close()
             raise
