@@ -15,6 +15,7 @@ from contextlib import suppress
 from os import PathLike, fspath
 from typing import Any, Self, TypeVar
 
+from ottla.base.world import World
 from ottla.broker.context import Services
 from ottla.broker.group_report import consumer_lags, group_counts
 from ottla.broker.node import Node
@@ -147,6 +148,10 @@ class Broker:
         self._thread = threading.Thread(target=self._run, name="ottla-broker", daemon=True)
         self._thread.start()
 
+    def _given(self, world: World) -> World:
+        """The world as the node sees it: what a test puts in front of it goes here."""
+        return world
+
     def _run(self) -> None:
         with asyncio.Runner() as runner:
             runner.run(self._serve())
@@ -164,7 +169,7 @@ class Broker:
             )
             stopped = asyncio.Event()
             self._request_stop = lambda: loop.call_soon_threadsafe(stopped.set)
-            node = Node(world, settings, on_failure=lambda _: stopped.set())
+            node = Node(self._given(world), settings, on_failure=lambda _: stopped.set())
             address = await node.start()
         except BaseException as error:
             self._address.set_exception(error)
