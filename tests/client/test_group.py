@@ -9,6 +9,7 @@ import ottla
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import TopicPartition
 from ottla.client.errors import ClientError, CommitFailedError, ConfigError
+from ottla.client.offsets import OffsetAndMetadata, commit
 from ottla.client.rows import NewTopic
 
 PARTITIONS = 6
@@ -96,6 +97,14 @@ async def fill(producer, count, topic="t"):
     for n in range(count):
         await producer.send(topic, b"%d" % n, partition=n % PARTITIONS)
     await producer.flush()
+
+
+async def commit_as_before(consumer):
+    """A commit that another generation of the group has overtaken."""
+    now = consumer.group_metadata()
+    before = now._replace(generation_id=now.generation_id - 1)
+    offsets = {TopicPartition("t", 0): OffsetAndMetadata(1)}
+    await commit(consumer._cluster, offsets, lambda: before, 5_000)
 
 
 async def until(condition, *members):
@@ -211,17 +220,20 @@ def test_a_commit_of_an_old_generation_is_refused_with_its_own_error(broker, kin
             metadata = member.consumer.group_metadata()
             assert metadata.generation_id > 0 and metadata.member_id
             await member.consumer.commit()
-            core = member.consumer._membership._member
-            if kind == "consumer":
-                core.epoch += 5
-            else:
-                core.generation -= 1
             with pytest.raises(CommitFailedError) as refused:
-                await member.consumer.commit({("t", 0): 1})
+                await commit_as_before(member.consumer)
             stale = {ErrorCode.ILLEGAL_GENERATION, ErrorCode.FENCED_MEMBER_EPOCH}
             assert refused.value.code in stale | {ErrorCode.STALE_MEMBER_EPOCH}
-            # The next heartbeat is refused too: what it had is lost, and it joins anew.
-            await until(lambda: member.lost and len(member.indexes) == PARTITIONS, member)
+            # So is a heartbeat: what it had is lost, and it joins anew.
+            core = member.consumer._membership._member
+            while not member.lost:
+                if kind == "consumer":
+                    core.epoch = 77
+                else:
+                    core.generation = 77
+                await until(lambda: True, member)
+                await asyncio.sleep(0.02)
+            await until(even(member), member)
             await member.consumer.commit()
 
     run(script, broker)

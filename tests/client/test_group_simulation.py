@@ -115,7 +115,7 @@ class GroupRun(Run):
             try:
                 if self.processes:
                     await self.process(consumer, mine, until)
-                while not self.is_over and (self.has_produced or self.now() < until):
+                while not self.processes and self.goes_on(until):
                     await self.turn(consumer, mine)
             except KafkaError as error:
                 # As in Kafka: its killed predecessor is still taken to be alive.
@@ -124,6 +124,9 @@ class GroupRun(Run):
             await consumer.close()
             assert not mine, "what it had was not revoked when it closed"
             await asyncio.sleep(self.rng.uniform(0.0, 3.0))
+
+    def goes_on(self, until):
+        return not self.is_over and (self.has_produced or self.now() < until)
 
     async def turn(self, consumer, mine):
         for record in await consumer.poll(500, max_records=self.rng.choice([1, 5, 50])):
@@ -161,7 +164,7 @@ class GroupRun(Run):
                 transactional=self.is_exact,
             )
         )
-        while not self.is_over and (self.has_produced or self.now() < until):
+        while self.goes_on(until):
             await asyncio.wait([processing], timeout=0.5)
             if processing.done():
                 processing.result()
@@ -212,10 +215,10 @@ class GroupRun(Run):
                     await asyncio.sleep(0.5)
         except TimeoutError:
             raise AssertionError(f"{len(missing)} of {len(wanted)} were not processed") from None
+        if self.is_exact:
+            await self.sim.machine("client").process.spawn(self.outputs(self.client, wanted))
         self.is_over = True
         await asyncio.gather(*self.tasks.values())
-        if self.is_exact:
-            await self.sim.machine("client").process.spawn(self.judge_outputs(self.client, wanted))
         self.judge_reigns()
 
     async def acknowledged(self):
@@ -227,17 +230,25 @@ class GroupRun(Run):
         assert len(found) > 50
         return found
 
-    async def judge_outputs(self, world, wanted):
-        """Of each record one output, for those who read what is committed."""
+    async def outputs(self, world, wanted):
+        """Until each record has its output, for those who read what is committed: that a handler
+        saw it is not enough, since who was killed after that had not committed it."""
         options = {"auto_offset_reset": "earliest", "isolation_level": "read_committed"}
         consumer = await started(lambda: Consumer(world=world, **options, **self.options()))
         consumer.assign([("out", index) for index in range(PARTITIONS)])
-        ends, found = await consumer.end_offsets(), []
-        while {key: await consumer.position(key) for key in ends} != ends:
-            found += [int(record.value) for record in await consumer.poll(100)]
+        found = []
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                while not wanted <= set(found):
+                    found += [int(record.value) for record in await consumer.poll(500)]
+        except TimeoutError:
+            raise AssertionError(f"{len(wanted - set(found))} outputs are missing") from None
+        self.is_over = True
+        await asyncio.gather(*self.tasks.values())
+        while records := await consumer.poll(30_000):
+            found += [int(record.value) for record in records]
         await consumer.close()
         assert len(found) == len(set(found)), "an output twice"
-        assert wanted <= set(found), f"{len(wanted - set(found))} outputs are missing"
 
     def judge_reigns(self):
         for reigns in self.reigns.values():
