@@ -537,6 +537,51 @@ def test_the_longest_lag(compacted: Log) -> None:
     assert due(compacted, 1_001 + HOUR_MS) is None
 
 
+def test_the_shortest_lag_of_a_segment_without_a_time_counts_from_its_making(
+    compacted: Log,
+) -> None:
+    compacted.config = replace(compacted.config, min_compaction_lag_ms=HOUR_MS)
+    put(compacted, ("a", "1"), timestamp=-1)
+    roll(compacted)
+    assert due(compacted, 999 + HOUR_MS) is None
+    assert due(compacted, 1_000 + HOUR_MS).end_offset == 1
+
+
+def test_the_shortest_lag_of_the_first_moment(compacted: Log) -> None:
+    """The time 0 is one."""
+    compacted.config = replace(compacted.config, min_compaction_lag_ms=HOUR_MS)
+    put(compacted, ("a", "1"), timestamp=0)
+    roll(compacted)
+    assert due(compacted, HOUR_MS - 1) is None
+    assert due(compacted, HOUR_MS).end_offset == 1
+
+
+@pytest.mark.parametrize(("timestamp", "is_overdue"), [(-1, False), (0, False), (1, True)])
+def test_the_longest_lag_knows_no_time_before_1(
+    compacted: Log, timestamp: int, is_overdue: bool
+) -> None:
+    compacted.config = replace(
+        compacted.config, min_cleanable_dirty_ratio=1.0, max_compaction_lag_ms=HOUR_MS
+    )
+    put(compacted, ("a", "1"), timestamp=timestamp)
+    roll(compacted)
+    assert (due(compacted, 2 + HOUR_MS) is not None) == is_overdue
+
+
+def test_the_longest_lag_is_of_what_is_dirty(compacted: Log) -> None:
+    """What was compacted may be as old as it likes."""
+    compacted.config = replace(
+        compacted.config, min_cleanable_dirty_ratio=1.0, max_compaction_lag_ms=HOUR_MS
+    )
+    put(compacted, ("a", "1"), timestamp=1_000)
+    roll(compacted)
+    assert compact(compacted, 1_001 + HOUR_MS) is not None
+    put(compacted, ("b", "1"), timestamp=2_000)
+    roll(compacted)
+    assert due(compacted, 2_000 + HOUR_MS) is None
+    assert due(compacted, 2_001 + HOUR_MS).first_dirty_offset == 1
+
+
 @pytest.mark.parametrize("offset", [-5, 1_000])
 def test_an_offset_of_a_log_that_is_gone_is_passed_over(compacted: Log, offset: int) -> None:
     put(compacted, ("a", "1"))

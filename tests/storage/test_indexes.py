@@ -52,6 +52,8 @@ def test_the_offset_index_answers_like_a_list(steps: list[int], data: st.DataObj
             [p for p in positions if p <= position], default=0
         )
     assert index.last_position() == (positions[-1] if positions else 0)
+    for back in range(len(positions) + 3):
+        assert index.position_back(back) == (positions[-1 - back] if back < len(positions) else 0)
     end = data.draw(st.integers(100, 100 + sum(steps) + 1))
     index.truncate_to(end)
     kept = [p for o, p in pairs if o < end]

@@ -38,7 +38,8 @@ def test_it_takes_as_many_keys_as_its_memory_holds() -> None:
 def test_it_is_no_larger_than_what_could_come() -> None:
     map_ = OffsetMap(1 << 27, 0.9, 10)
     assert map_.capacity >= 10
-    assert len(map_._table) < 1_000
+    assert len(map_._table) == 19 * SLOT_BYTES, "19 is the largest prime below 2 * 10 + 2"
+    assert map_.latest_offset == -1, "it speaks of none yet"
 
 
 @pytest.mark.parametrize("load_factor", [0.0, 0.9, 1.0, 7.0])
@@ -48,7 +49,8 @@ def test_the_smallest_holds_a_key_and_leaves_a_slot_free(
 ) -> None:
     map_ = OffsetMap(max_bytes, load_factor, 100)
     taken = sum(map_.put(b"%d" % number, number) for number in range(100))
-    assert 1 <= taken == map_.capacity < len(map_._table) // SLOT_BYTES
+    slots = len(map_._table) // SLOT_BYTES
+    assert taken == map_.capacity == max(1, min(int(slots * load_factor), slots - 1))
     assert map_.get(b"never") == -1, "a search ends"
 
 
@@ -73,3 +75,20 @@ def test_a_full_map_is_still_searched_quickly() -> None:
         slot = int.from_bytes(digest[:8]) % map_._slot_count
         first_places += map_._find(digest)[0] == slot * SLOT_BYTES
     assert first_places > len(keys) // 2
+
+
+def test_keys_that_meet_part() -> None:
+    """The second half of the digest takes each key to another slot, never to its first."""
+    map_ = OffsetMap(7 * SLOT_BYTES, 1.0, 1 << 40)
+    assert map_._slot_count == 7
+    offset_map._SLOT.pack_into(map_._table, 0, bytes(16), 1)
+    found = [map_._find(offset_map._HASH.pack(7, second)) for second in range(1, 13)]
+    assert all(is_free for _, is_free in found)
+    places = [at // SLOT_BYTES for at, _ in found]
+    assert sorted(places[:6]) == sorted(places[6:]) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_table_has_slots() -> None:
+    assert offset_map._prime_at_most(3) == 3
+    with pytest.raises(AssertionError):
+        offset_map._prime_at_most(2)

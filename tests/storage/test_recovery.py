@@ -111,7 +111,9 @@ def test_segments_behind_a_cut_go_with_it(disk: MemoryDisk) -> None:
     assert log.log_end_offset == read_header(got[-1]).last_offset + 1
 
 
-def test_a_segment_that_lost_whole_batches_ends_the_log(disk: MemoryDisk) -> None:
+def test_a_segment_that_lost_whole_batches_ends_the_log(
+    disk: MemoryDisk, caplog: pytest.LogCaptureFixture
+) -> None:
     """Found by the simulation: what was left of it was sound, and offsets were missing."""
     _, batches = filled(disk, 30)
     names = log_names(disk)
@@ -123,7 +125,11 @@ def test_a_segment_that_lost_whole_batches_ends_the_log(disk: MemoryDisk) -> Non
         del died.files[f"{DIRECTORY}/{names[0]}"][-len(batches[0]) :]
         for name in emptied:
             died.files[f"{DIRECTORY}/{name}"].clear()
+        later_bytes = sum(len(died.files[f"{DIRECTORY}/{name}"]) for name in names[1:])
+        caplog.clear()
         log = reopen(died)
+        if not emptied:
+            assert f"{later_bytes} bytes that no flush covered (its last batches" in caplog.text
         assert read_all(log) == batches[: second.offset - 1]
         assert log_names(died) == names[:1]
         assert append(log, batch_of(1)).first_offset == second.offset - 1
@@ -192,6 +198,7 @@ def test_an_index_that_is_lost_or_wrong_costs_time_but_no_data(
     log, batches = filled(disk, 60)
     log.settle()
     log.close()
+    kept = {path: bytes(data) for path, data in disk.files.items()}
     for name in disk.list_directory(DIRECTORY):
         if name.endswith(kind):
             data = disk.files[f"{DIRECTORY}/{name}"]
@@ -203,6 +210,11 @@ def test_an_index_that_is_lost_or_wrong_costs_time_but_no_data(
                 data[:] = bytes([0 if damage == "zeros" else 0x7F]) * len(data)
     log = reopen(disk, is_clean=True)
     assert log.log_end_offset == 60
+    if damage == "lost":  # built anew at the start, not when it is first asked for
+        sealed = [f"{each.stem}{kind}" for each in log.segments[:-1]]
+        assert {path: bytes(disk.files[path]) for path in sealed} == {
+            path: kept[path] for path in sealed
+        }
     for offset in range(60):
         found = log.read(offset, 1, 60)
         assert found is not None
@@ -296,6 +308,18 @@ def test_an_empty_segment_that_a_failed_roll_left(disk: MemoryDisk) -> None:
     assert append(log, batch_of(1)).first_offset == 3
 
 
+@pytest.mark.parametrize("is_clean", [True, False])
+def test_an_empty_segment_between_others_goes(disk: MemoryDisk, is_clean: bool) -> None:
+    log, batches = filled(disk, 30)
+    log.settle()
+    log.close()
+    bases = [each.offset for each in map(parse_file, log_names(disk)) if each]
+    disk.files[f"{DIRECTORY}/{bases[1] - 1:020d}.log"] = bytearray()
+    log = reopen(disk, is_clean=is_clean, recovery_point=30)
+    assert read_all(log) == batches
+    assert log_names(disk) == [file_name(base, ".log") for base in bases]
+
+
 def test_what_a_failed_append_left_before_a_failed_roll(disk: MemoryDisk) -> None:
     """Found by the simulation (seed 343): all is flushed, but for the cut behind the last batch
     and the removal of the new segment."""
@@ -311,6 +335,8 @@ def test_a_log_start_past_all_that_is_left(disk: MemoryDisk) -> None:
     filled(disk, 5)
     log = reopen(disk, log_start_offset=9)
     assert (log.log_start_offset, log.log_end_offset) == (9, 9)
+    assert log_names(disk) == [file_name(9, ".log")], "its name tells the start"
+    assert log.epochs.is_dirty, "the file of the epochs speaks of what is gone"
     assert append(log, batch_of(1)).first_offset == 9
 
 

@@ -41,7 +41,10 @@ class Mutant(NamedTuple):
 def mutants_of(text: str) -> Iterator[Mutant]:
     tree = ast.parse(text)
     statements = _statements(tree)
+    logged = {each for node in ast.walk(tree) if _is_log(node) for each in ast.walk(node)}
     for number, node in enumerate(ast.walk(tree)):
+        if node in logged:
+            continue
         for change in _changes_of(node):
             twin = copy.deepcopy(tree)
             place = next(each for at, each in enumerate(ast.walk(twin)) if at == number)
@@ -77,12 +80,12 @@ def _changes_of(node: ast.AST) -> Iterator[object]:
         yield _move_constant
     elif isinstance(node, ast.If | ast.While | ast.IfExp):
         yield _negate
-    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and not _is_log(node):
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         yield _leave_out
 
 
-def _is_log(node: ast.Expr) -> bool:
-    return ast.unparse(node).partition(".")[0] in LOG_NAMES
+def _is_log(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and ast.unparse(node).partition(".")[0] in LOG_NAMES
 
 
 def _turn_comparison(node: ast.Compare) -> str:
