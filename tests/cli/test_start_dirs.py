@@ -141,6 +141,18 @@ def test_a_disk_that_is_lost_for_good(home: Home) -> None:
     assert home.served() == home.all_but_second(0)
 
 
+@pytest.mark.parametrize(
+    "node_id", ["-1", "2147483648", "00000000000099999999999", "1" * 5000, "x"]
+)
+def test_what_is_no_node_id_formats_nothing(tmp_path: Path, node_id: str) -> None:
+    options = ["--cluster-id=kQ0m4vGWTPyXwRhDzPlnQg", f"--node-id={node_id}"]
+    command = [*OTTLA, "storage", "format", *options, str(tmp_path / "d")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is no id of a node" in done.stderr
+    assert not (tmp_path / "d").exists()
+
+
 def test_a_directory_that_was_left_out(home: Home) -> None:
     """What was in it is refused, not made anew, until it is there again."""
     with home.serving(home.first) as server:
@@ -187,7 +199,7 @@ def test_logs_of_another_broker_without_one_of_its_directories(home: Home) -> No
     for store in home.first.glob(f"{STORE}*"):
         store.unlink()
     home.second.rename(home.root / "elsewhere")
-    with pytest.raises(RuntimeError, match=r"d2 has no meta.properties, while .*d1 holds the logs"):
+    with pytest.raises(RuntimeError, match=r"d2 has no .*d1 holds the logs .*mount it first"):
         home.served()
     assert not home.second.exists()
 

@@ -182,7 +182,8 @@ class NodeDirs:
                 if parse_partition_directory(name) is not None:
                     raise LogDirError(
                         f"{new} has no meta.properties, while {path} holds the logs of another"
-                        " broker: is its disk mounted? If it is to be added, add it later"
+                        " broker: if its disk is not mounted, mount it first; if it is new, add it"
+                        " to log.dirs after this start"
                     )
 
     def _format(self, at: int, identity: Identity) -> None:

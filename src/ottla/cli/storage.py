@@ -44,7 +44,7 @@ def _id(text: str) -> Uuid:
 
 
 def _node_id(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text[:12]) < 1 << 31):
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) < 1 << 31):
         raise argparse.ArgumentTypeError(f"{text[:80]!r} is no id of a node")
     return int(text)
 
