@@ -66,6 +66,9 @@ PIECE_IDS: Final = 500
 RETRY_MS: Final = 100
 SMALL_COUNT: Final = 500
 """Partitions whose record is small whatever their names are: 249 letters at most."""
+END_BYTES: Final = 24
+"""Most that the record of a transaction's end has more than that of what it holds: the tagged
+fields, which are the producers before and after, and the client's version."""
 
 
 class SendMarkers(Protocol):
@@ -218,7 +221,7 @@ class TransactionMachine:
         if count <= SMALL_COUNT:
             return
         key, value = self.encode(record)
-        if len(key) + len(value or b"") > self._host.record_max_bytes:
+        if len(key) + len(value or b"") + END_BYTES > self._host.record_max_bytes:
             raise KafkaError(ErrorCode.MESSAGE_TOO_LARGE, "the transaction has too many partitions")
 
     def verify(self, transactional_id: str, producer: Producer, places: Iterable[Place]) -> Outcome:
