@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ottla.base.errors import BugError, CorruptionError
+from ottla.base.errors import BugError, CorruptionError, KafkaError
 from ottla.records import sieve
 from ottla.records.batch import HEADER_BYTES, iterate_headers, read_header, seal_batch
 from ottla.records.builder import build_batch
@@ -940,6 +940,15 @@ def test_a_rebuilt_batch_unpacks_to_what_stayed() -> None:
         assert [record.offset for record in records] == [1, 3, 5, 7]
         assert [record.timestamp for record in records] == [1_001, 1_003, 1_005, 1_007]
         assert read_header(made).max_timestamp == 1_007
+
+
+def test_bytes_behind_the_last_record_are_damage() -> None:
+    header = read_header(build_batch([Record(0, 1_000, b"k", b"v")]))
+    body = bytes(build_batch([Record(0, 1_000, b"k", b"v")])[HEADER_BYTES:])
+    (only,) = sieve.raw_records(header, body)
+    assert only.end == len(body)
+    with pytest.raises(KafkaError, match="left behind the last record"):
+        list(sieve.raw_records(header, body + b"\0"))
 
 
 def test_the_transaction_index_of_a_segment_that_needs_none_is_emptied(history: History) -> None:

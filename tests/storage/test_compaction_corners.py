@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ottla.base.errors import CorruptionError
+from ottla.base.limits import WALKED_RECORDS_COUNT
 from ottla.records import sieve
 from ottla.records.batch import HEADER_BYTES, read_header, seal_batch
 from ottla.records.builder import build_batch
@@ -24,6 +25,7 @@ from ottla.storage.names import LOG, file_name
 from ottla.storage.open_transactions import NONE_OPEN, OpenTransactions
 from ottla.storage.removal import remove_directories
 from ottla.storage.replacement import Replacement
+from ottla.storage.time_index import ENTRY as TIME_ENTRY
 from ottla.storage.transaction_index import ENTRY_BYTES, AbortedTransaction, TransactionIndex
 from ottla.storage.verify_known import Known
 
@@ -289,18 +291,55 @@ def emptied(timestamp: int) -> bytearray:
     return sieve.empty_batch(read_header(build_batch([Record(0, timestamp, b"k", b"v")])))
 
 
-def test_the_largest_timestamp_may_be_of_a_batch_that_is_empty(disk: MemoryDisk) -> None:
-    """Kafka keeps a batch's largest timestamp when it takes the records."""
+def emptied_log(disk: MemoryDisk) -> Log:
+    """A segment of an empty batch; one of two records and an empty batch behind them. The empty
+    ones have the largest timestamps: Kafka keeps those when it takes the records."""
     log = make_log(disk, replace(COMPACTED, segment_bytes=10_000))
     append(log, emptied(9_000))
     log.roll(1_000)
     append(log, batch_of(1, timestamp=2_000))
     append(log, batch_of(1, timestamp=3_000))
     append(log, emptied(8_000))
+    return log
+
+
+def test_an_empty_batch_has_no_timestamp(disk: MemoryDisk) -> None:
+    log = emptied_log(disk)
+    assert [segment.max_timestamp for segment in log.segments] == [-1, 3_000]
     latest = log.max_timestamp_offset(4)
     assert latest is not None
     assert (latest.timestamp, latest.offset) == (3_000, 2)
     assert times.latest(log.segments[:1], 1) is None
+
+
+def test_a_time_index_may_name_a_batch_that_is_empty(disk: MemoryDisk) -> None:
+    """One that Kafka wrote: it is true, and no record is there."""
+    log = emptied_log(disk)
+    log.settle()
+    flush_now(disk, [log])
+    log.close()
+    for segment, timestamp, delta in zip(log.segments, (9_000, 8_000), (0, 2), strict=True):
+        disk.files[segment.time_index.path][:] = TIME_ENTRY.pack(timestamp, delta)
+    again = reopen(disk, COMPACTED, is_clean=True, recovery_point=4)
+    assert [times.largest(segment) for segment in again.segments] == [9_000, 8_000]
+    latest = again.max_timestamp_offset(4)
+    assert latest is not None
+    assert (latest.timestamp, latest.offset) == (3_000, 2)
+    assert times.latest(again.segments[:1], 1) is None
+
+
+def test_a_batch_of_too_many_records_is_told_as_one(disk: MemoryDisk) -> None:
+    """Walking them would hold up the reactor."""
+    log = make_log(disk, LogConfig())
+    count = WALKED_RECORDS_COUNT
+    append(log, batch_of(count, timestamp=2_000, value=b""))
+    append(log, batch_of(count + 1, timestamp=500_000, value=b""))
+    found = log.offset_for_timestamp(2_005, log.log_end_offset)
+    assert found is not None
+    assert (found.timestamp, found.offset) == (2_005, 5)
+    whole = (500_000 + count, count, 0)
+    assert log.offset_for_timestamp(500_005, log.log_end_offset) == whole
+    assert log.max_timestamp_offset(log.log_end_offset) == whole
 
 
 def test_records_that_do_not_unpack_are_told_as_one(disk: MemoryDisk) -> None:

@@ -26,9 +26,6 @@ class OpenTransactions:
         self.first_open = NONE_OPEN
         self.first_unstable = NONE_OPEN
 
-    def __len__(self) -> int:
-        return len(self._open)
-
     def take(self, starts: Iterable[tuple[int, int]]) -> None:
         """Open are those of a snapshot: (producer id, first offset)."""
         self._open = dict(sorted(starts, key=lambda each: each[1]))
