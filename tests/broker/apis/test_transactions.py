@@ -297,7 +297,8 @@ def test_a_deleted_topic_does_not_hold_up_the_end(on_node, protocol):
 
 
 @both
-def test_b9_all_of_it_is_there_again_after_a_start(on_node, protocol):
+@pytest.mark.parametrize("has_snapshots", [True, False])
+def test_b9_all_of_it_is_there_again_after_a_start(on_node, tmp_path, protocol, has_snapshots):
     """KAFKA-12520: producers, their sequences, open transactions and pending offsets, with and
     without the snapshots."""
     kept = {}
@@ -331,6 +332,11 @@ def test_b9_all_of_it_is_there_again_after_a_start(on_node, protocol):
         assert await group_offset(node, "g", "a") == (0, 5)
 
     on_node(before, FEW)
+    snapshots = list(tmp_path.glob("*/a-0/*.snapshot"))
+    assert snapshots
+    if not has_snapshots:
+        for path in tmp_path.glob("*/*/*.snapshot"):
+            path.unlink()
     on_node(after, FEW)
 
 

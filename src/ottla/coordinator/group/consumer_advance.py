@@ -85,7 +85,8 @@ class Advance:
         if not must and group.has_checked(image):
             return group.epoch
         found = metadata_hash(group.subscribed_topics(step.members()), image)
-        group.checked = image.topics, image.brokers
+        # Only where the step is taken: one that is refused has to be made again.
+        step.effects.append(lambda: group.note_checked(image))
         if not must and found == group.metadata_hash:
             return group.epoch
         step.records += next_epoch(group, found)

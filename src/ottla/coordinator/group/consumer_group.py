@@ -179,6 +179,9 @@ class ConsumerGroup:
         topics, brokers = self.checked
         return topics is image.topics and brokers is image.brokers
 
+    def note_checked(self, image: ClusterImage) -> None:
+        self.checked = image.topics, image.brokers
+
     def is_waiting(self, member: ConsumerMember) -> bool:
         """Whether some partition that it shall get is another member's still."""
         target = self.targets.get(member.id, NO_PARTITIONS)
