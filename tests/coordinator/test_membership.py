@@ -1,17 +1,20 @@
 """Classic groups: each request in each state, and what brings a group from state to state."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ottla.base.errors import ErrorCode
+from ottla.coordinator.batches import BATCH_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES
 from ottla.coordinator.group.classic import (
     COMPLETING_REBALANCE,
     EMPTY,
     PREPARING_REBALANCE,
     STABLE,
 )
+from ottla.coordinator.group.records import encode_record
 from ottla.protocol.messages.leave_group import MemberIdentity
 from ottla.sim.loop import SimLoop
 from tests.coordinator.places import Asked, GroupPlace, on_loop
@@ -411,6 +414,26 @@ def test_a_group_too_large_for_its_log_is_told_so() -> None:
             assert answer.error_code == ErrorCode.UNKNOWN_SERVER_ERROR
         assert place.group().state is PREPARING_REBALANCE
         await place.rebalanced([leader, follower])
+
+    on_loop(test)
+
+
+@pytest.mark.parametrize("room", range(-8, 3))
+def test_whoever_is_told_its_assignment_has_it_in_the_log(room: int) -> None:
+    """The bound is met to the byte, also by a group of a short name."""
+
+    async def test(loop: SimLoop) -> None:
+        place = GroupPlace(loop, **NOW)
+        (leader, _), generation = await completing(place)
+        assignment = bytes(5_000)
+        key, value = encode_record(place.group().record({leader: assignment}))
+        size = len(key) + len(value or b"") + RECORD_OVERHEAD_BYTES + BATCH_OVERHEAD_BYTES
+        partition = place.place.partition
+        partition.settings = replace(partition.settings, max_message_bytes=size + room)
+        answer = await place.answer(place.sync(leader, generation, {leader: assignment}))
+        fits = room >= 0
+        assert answer.error_code == (0 if fits else ErrorCode.UNKNOWN_SERVER_ERROR)
+        assert place.group().state is (STABLE if fits else PREPARING_REBALANCE)
 
     on_loop(test)
 

@@ -31,10 +31,9 @@ from ottla.coordinator.group.rebalance import (
     refused_join,
     synced,
 )
-from ottla.coordinator.group.records import GroupRecord
+from ottla.coordinator.group.records import GroupRecord, encode_record
 from ottla.coordinator.pending import Pending
 from ottla.coordinator.shard import Host, Outcome
-from ottla.protocol.compiler import encode_into
 from ottla.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
 from ottla.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse
 from ottla.protocol.messages.leave_group import (
@@ -305,10 +304,8 @@ class Membership:
 
     def _is_too_large(self, record: GroupRecord) -> bool:
         """Whether the log would refuse the group's record, as it does in Kafka."""
-        assert record.value is not None
-        content = bytearray()
-        encode_into(record.value, 3, [content])
-        return len(content) + len(record.key.group) * 3 > self._host.record_max_bytes
+        key, value = encode_record(record)
+        return len(key) + len(value or b"") > self._host.record_max_bytes
 
     # -- Heartbeat
 
