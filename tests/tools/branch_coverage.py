@@ -17,12 +17,15 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 MEASURED: Final = "src/ottla/storage/*,src/ottla/records/sieve.py"
 HELD: Final = (
     "aborted_check",
+    "batch_walk",
     "cleanable",
     "cleaned_transactions",
     "compaction",
     "header_scan",
     "index_file",
+    "index_walk",
     "leader_epochs",
+    "leaving",
     "leftovers",
     "log",
     "log_segments",
@@ -41,11 +44,13 @@ HELD: Final = (
     "segment",
     "sieve",
     "snapshots",
+    "sound",
     "tail_scan",
     "time_index",
     "times",
     "transaction_index",
     "unflushed",
+    "unread",
     "verify_known",
 )
 
