@@ -17,7 +17,7 @@ from ottla.records.compression import decompress
 from ottla.records.control import Marker, build_marker
 from ottla.records.record import Record, iterate_records
 from ottla.storage import compaction as compaction_module
-from ottla.storage.cleanable import cleanable
+from ottla.storage.cleanable import cleanable, plan_of
 from ottla.storage.cleaned_transactions import CleanedTransactions
 from ottla.storage.config import LONG_MAX, LogConfig
 from ottla.storage.flusher import flush_now
@@ -521,6 +521,31 @@ def test_the_shortest_lag(compacted: Log) -> None:
     assert due(compacted, 1_000 + HOUR_MS - 1) is None
     assert due(compacted, 1_000 + HOUR_MS).end_offset == 1
     assert due(compacted, 3_000 + HOUR_MS).end_offset == 3
+
+
+@pytest.mark.parametrize(("lag_ms", "end_offset"), [(0, 1), (1, None)])
+def test_without_a_shortest_lag_a_time_to_come_is_none_to_wait_for(
+    compacted: Log, lag_ms: int, end_offset: int | None
+) -> None:
+    compacted.config = replace(compacted.config, min_compaction_lag_ms=lag_ms)
+    put(compacted, ("a", "1"), timestamp=5_000)
+    roll(compacted)
+    found = due(compacted)
+    assert (found and found.end_offset) == end_offset
+
+
+def test_a_plan_ends_where_what_is_due_ends(compacted: Log) -> None:
+    for _ in range(4):
+        put(compacted, ("a", "1"))
+        roll(compacted)
+    found = cleanable(compacted, 1_000, 2)
+    assert found is not None
+    plan, segments = plan_of(
+        compacted, found, 1_000, map_bytes=1 << 20, load_factor=0.9, read_bytes=1 << 18
+    )
+    assert segments == compacted.segments[:2]
+    assert [(each.base_offset, each.end_offset) for each in plan.sources] == [(0, 1), (1, 2)]
+    assert plan.later == [2, 3]
 
 
 def test_the_longest_lag(compacted: Log) -> None:

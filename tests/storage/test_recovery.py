@@ -208,8 +208,11 @@ def test_an_index_that_is_lost_or_wrong_costs_time_but_no_data(
                 del data[len(data) // 2 + 3 :]
             else:
                 data[:] = bytes([0 if damage == "zeros" else 0x7F]) * len(data)
+    open_count = disk.open_count
     log = reopen(disk, is_clean=True)
     assert log.log_end_offset == 60
+    if damage == "lost":
+        assert disk.open_count - open_count <= len(log.segments), "what was built anew was closed"
     if damage == "lost":  # built anew at the start, not when it is first asked for
         sealed = [f"{each.stem}{kind}" for each in log.segments[:-1]]
         assert {path: bytes(disk.files[path]) for path in sealed} == {
@@ -329,6 +332,17 @@ def test_what_a_failed_append_left_before_a_failed_roll(disk: MemoryDisk) -> Non
     log = reopen(disk, ONE_SEGMENT, recovery_point=3)
     assert read_all(log) == batches
     assert append(log, batch_of(1)).first_offset == 3
+
+
+def test_the_first_flush_behind_a_crash_makes_the_names_durable(disk: MemoryDisk) -> None:
+    """The crash may have come before anything synced them."""
+    filled(disk, 3, ONE_SEGMENT)
+    log = reopen(disk, ONE_SEGMENT)
+    disk.has_sync_file_system = False
+    disk.calls.clear()
+    flush_now(disk, [log])
+    synced = [path for name, path in disk.calls if name == "sync_directory"]
+    assert sorted(synced) == ["data", DIRECTORY]
 
 
 def test_a_log_start_past_all_that_is_left(disk: MemoryDisk) -> None:
