@@ -562,6 +562,15 @@ def test_the_longest_lag(compacted: Log) -> None:
     assert due(compacted, 1_001 + HOUR_MS) is None
 
 
+def test_the_shortest_lag_holds_back_what_is_dirty_alone(compacted: Log) -> None:
+    put(compacted, ("a", "1"), timestamp=HOUR_MS)
+    passed(compacted)
+    put(compacted, ("b", "1"), timestamp=1_000)
+    roll(compacted)
+    compacted.config = replace(compacted.config, min_compaction_lag_ms=HOUR_MS)
+    assert due(compacted, 1_000 + HOUR_MS).end_offset == 2
+
+
 def test_the_shortest_lag_of_a_segment_without_a_time_counts_from_its_making(
     compacted: Log,
 ) -> None:
