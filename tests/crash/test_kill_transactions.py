@@ -4,6 +4,8 @@ the source stands once in the target, for read_committed.
 For minutes: `python -m tests.crash.test_kill_transactions SECONDS`.
 """
 
+import asyncio
+import contextlib
 import random
 import sys
 import tempfile
@@ -12,8 +14,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import aiokafka
 import confluent_kafka as rd
 import pytest
+from aiokafka.errors import KafkaError as AiokafkaError
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.tools.serving import Serving, serving
@@ -21,7 +25,10 @@ from tests.tools.serving import Serving, serving
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
 
 WAIT_S = 30
+LIFE_S = 10
+"""A life of aiokafka's: what hangs on a broker that went away begins anew."""
 PIECE = 20
+FAILURES = (rd.KafkaException, AiokafkaError, OSError, TimeoutError)
 SETTINGS = {
     "offsets.topic.num.partitions": "4",
     "transaction.state.log.num.partitions": "4",
@@ -44,7 +51,7 @@ class Copy:
             self.lives += 1
             try:
                 self.live()
-            except rd.KafkaException:
+            except FAILURES:
                 time.sleep(0.05)
 
     def live(self) -> None:
@@ -87,6 +94,59 @@ class Copy:
         self.at = end
 
 
+class AiokafkaCopy(Copy):
+    def live(self) -> None:
+        asyncio.run(self.one_life())
+
+    async def one_life(self) -> None:
+        producer = aiokafka.AIOKafkaProducer(
+            bootstrap_servers=self.bootstrap,
+            transactional_id="copy",
+            transaction_timeout_ms=5_000,
+            linger_ms=1,
+        )
+        consumer = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=self.bootstrap,
+            group_id="copy",
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+        )
+        place = aiokafka.TopicPartition("source", 0)
+        consumer.assign([place])
+        try:
+            async with asyncio.timeout(LIFE_S):
+                # First the producer: what a former life decided is settled when it has its epoch.
+                await producer.start()
+                await consumer.start()
+                self.at = await consumer.committed(place) or 0
+                consumer.seek(place, self.at)
+                while self.at < self.count:
+                    await self.aio_piece(consumer, producer, place)
+        finally:
+            for client in (consumer, producer):
+                with contextlib.suppress(*FAILURES):
+                    async with asyncio.timeout(1):
+                        await client.stop()
+
+    async def aio_piece(self, consumer, producer, place) -> None:
+        found = await consumer.getmany(place, timeout_ms=1_000, max_records=PIECE)
+        if not (messages := found.get(place)):
+            return
+        await producer.begin_transaction()
+        for message in messages:
+            await producer.send("target", message.value, partition=message.offset % 2)
+        end = messages[-1].offset + 1
+        await producer.send_offsets_to_transaction({place: end}, "copy")
+        if self.rng.random() < 0.1:
+            raise TimeoutError("the worker dies")
+        await producer.commit_transaction()
+        self.commits += 1
+        self.at = end
+
+
+COPIES = {"librdkafka": Copy, "aiokafka": AiokafkaCopy}
+
+
 def fill(bootstrap: str, first: int, count: int) -> None:
     producer = rd.Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True})
     for number in range(first, first + count):
@@ -94,7 +154,9 @@ def fill(bootstrap: str, first: int, count: int) -> None:
     assert producer.flush(WAIT_S) == 0
 
 
-def seen(bootstrap: str) -> Counter[bytes]:
+def seen(bootstrap: str, count: int) -> Counter[bytes]:
+    """What the target holds, to its end. A commit is answered before its markers stand, as in Kafka:
+    until `count` are there, the end may still move."""
     consumer = rd.Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -105,26 +167,30 @@ def seen(bootstrap: str) -> Counter[bytes]:
     )
     consumer.assign([rd.TopicPartition("target", index, 0) for index in (0, 1)])
     values: Counter[bytes] = Counter()
-    ends = 0
-    while ends < 2:
-        message = consumer.poll(WAIT_S)
-        assert message is not None
-        if message.error() is None:
+    ended: set[int] = set()
+    deadline = time.monotonic() + WAIT_S
+    while len(ended) < 2 or values.total() < count:
+        message = consumer.poll(1)
+        if message is None:
+            if time.monotonic() > deadline:
+                break
+        elif message.error() is None:
             values[message.value()] += 1
+            ended.discard(message.partition())
         elif message.error().code() == rd.KafkaError._PARTITION_EOF:
-            ends += 1
+            ended.add(message.partition())
     consumer.close()
     return values
 
 
-def run(server: Serving, count: int, kills: int, seed: int) -> Copy:
-    """Copy `count` records while the broker is killed so many times."""
+def run(server: Serving, count: int, kills: int, seed: int, client: str = "librdkafka") -> Copy:
+    """Copy `count` records by a client while the broker is killed so many times."""
     admin = AdminClient({"bootstrap.servers": server.bootstrap})
     topics = [NewTopic("source", 1, 1), NewTopic("target", 2, 1)]
     for future in admin.create_topics(topics).values():
         future.result(WAIT_S)
     fill(server.bootstrap, 0, count)
-    copy = Copy(server.bootstrap, count, seed)
+    copy = COPIES[client](server.bootstrap, count, seed)
     worker = threading.Thread(target=copy.run)
     worker.start()
     rng = random.Random(seed + 1)
@@ -137,26 +203,30 @@ def run(server: Serving, count: int, kills: int, seed: int) -> Copy:
         server.start()
     worker.join()
     wanted = Counter(b"%d" % number for number in range(count))
-    assert seen(server.bootstrap) == wanted
+    found = seen(server.bootstrap, count)
+    assert (found - wanted, wanted - found) == (Counter(), Counter())
     return copy
 
 
-@pytest.mark.parametrize("seed", [1])
-def test_a_copy_is_exact_over_sigkills(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize("client", COPIES)
+def test_a_copy_is_exact_over_sigkills(tmp_path: Path, client: str) -> None:
     with serving(tmp_path / "data", SETTINGS) as server:
-        copy = run(server, 600, 3, seed)
+        copy = run(server, 600, 3, 1, client)
     assert copy.commits >= 600 // PIECE
 
 
 def main(seconds: float) -> None:
     deadline, seed = time.monotonic() + seconds, 100
     while time.monotonic() < deadline:
+        client = list(COPIES)[seed % 2]
         with (
             tempfile.TemporaryDirectory() as folder,
             serving(Path(folder) / "data", SETTINGS) as server,
         ):
-            copy = run(server, 4_000, 10, seed)
-        print(f"seed {seed}: {copy.lives} lives, {copy.commits} commits, exact", flush=True)
+            copy = run(server, 4_000, 10, seed, client)
+        print(
+            f"seed {seed}, {client}: {copy.lives} lives, {copy.commits} commits, exact", flush=True
+        )
         seed += 1
 
 
