@@ -155,8 +155,8 @@ def fill(bootstrap: str, first: int, count: int) -> None:
 
 
 def seen(bootstrap: str, count: int) -> Counter[bytes]:
-    """What the target holds, to its end. A commit is answered before its markers stand, as in Kafka:
-    until `count` are there, the end may still move."""
+    """What the target holds, to its end. As in Kafka a commit is answered before its markers
+    stand: until `count` are there, the end may still move."""
     consumer = rd.Consumer(
         {
             "bootstrap.servers": bootstrap,
