@@ -315,3 +315,11 @@ def test_a_compacted_log_has_gaps_before_the_recovery_point(
         again = reopen(disk, config, recovery_point=second.base_offset)
     assert len(read_all(again)) == COUNT - 1
     assert "are missing at its end" not in caplog.text
+
+
+def test_a_cut_finds_the_largest_timestamp_that_no_entry_tells(disk: MemoryDisk) -> None:
+    log = make_log(disk, LogConfig())
+    for timestamp in (3_000, 5_000, 4_000, 9_000):
+        append(log, batch_of(1, timestamp=timestamp))
+    log.truncate_to(3, 1_000)
+    assert (log.active.max_timestamp, log.active.max_timestamp_offset) == (5_000, 1)
