@@ -131,7 +131,7 @@ def test_a_full_buffer_is_told_after_max_block_and_nothing_that_was_taken_is_los
         producer = ottla.Producer(
             bootstrap_servers=broker.bootstrap_servers,
             buffer_memory=5_000,
-            max_block_ms=200,
+            max_block_ms=2_000,
             linger_ms=60_000,
             delivery_timeout_ms=90_000,
         )
