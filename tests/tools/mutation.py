@@ -2,9 +2,9 @@
 
 The tests are collected once, and run once under coverage.py: which of them take which line, and how
 long each takes. Then each mutant (`mutants`) has a child of its own, forked off there: it changes
-the functions in place, and runs the tests that take the changed line, the quickest first, until one
-fails. So a mutant costs as much as its tests, a fraction of a second for most; mutmut and
-cosmic-ray start Python and pytest anew for each.
+the functions in place, and runs the tests that take the changed line until one fails: those of the
+module's own file first, then the quickest, the slow ones last. So a mutant costs as much as its
+tests, a fraction of a second for most; mutmut and cosmic-ray start Python and pytest anew for each.
 
     lives     no test failed. `equivalent_mutants.txt` says of some why none can; the others are
               printed, and are the exit code
@@ -14,6 +14,7 @@ cosmic-ray start Python and pytest anew for each.
 What runs away is stopped by its processor time or by its memory, and counts as found.
 
     python -m tests.tools.mutation recovery leftovers [--count N --seed S] [--map FILE] [--tests …]
+    python -m tests.tools.mutation recovery --lines 40 118 --budget 600    what was cut, once more
 """
 
 import argparse
@@ -41,8 +42,10 @@ ROOMS: Final = (ROOT / "src/ottla/storage", ROOT / "src/ottla/records")
 EQUIVALENT: Final = Path(__file__).with_name("equivalent_mutants.txt")
 LEAST_CPU_S: Final = 5
 """A test may take that, and five times what it takes without a mutant."""
+SLOW_S: Final = 2
 MEMORY_BYTES: Final = 3 << 30
 WALL_S: Final = 240
+"""A child may take that, and five times the budget."""
 
 
 class Footing(NamedTuple):
@@ -60,7 +63,12 @@ class Footing(NamedTuple):
             for line in range(mutant.line, mutant.last_line + 1)
             for test in lines.get(str(line), ())
         }
-        return sorted(found, key=lambda test: self.seconds[test])
+        own = f"/test_{path.stem}.py::"
+
+        def rank(test: str) -> tuple[bool, bool, float]:
+            return self.seconds[test] > SLOW_S, own not in test, self.seconds[test]
+
+        return sorted(found, key=rank)
 
 
 class Mutation:
@@ -73,6 +81,15 @@ class Mutation:
 
     def say(self, text: str) -> None:
         print(text, file=self.out, flush=True)
+
+    def pytest_sessionstart(self) -> None:
+        import hypothesis  # not before pytest has seen that plugin
+
+        # The first failure is enough: none is made smaller. Another run meets the same examples.
+        phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
+        settings = hypothesis.settings(phases=phases, derandomize=True, database=None)
+        hypothesis.settings.register_profile("mutants", settings)
+        hypothesis.settings.load_profile("mutants")
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
@@ -92,7 +109,8 @@ class Mutation:
         known: set[tuple[str, str, str]],
     ) -> None:
         text = path.read_text()
-        mutants = list(mutants_of(text))
+        lines = self.options.lines
+        mutants = [each for each in mutants_of(text) if not lines or each.line in lines]
         random.Random(self.options.seed).shuffle(mutants)
         started, counts = time.monotonic(), Counter[str]()
         functions = functions_of(path)
@@ -110,7 +128,13 @@ class Mutation:
             elif not chosen:
                 fate = "unmet"
             elif is_found(
-                session, [items[test] for test in chosen], footing, path, mutant, functions
+                session,
+                [items[test] for test in chosen],
+                footing,
+                path,
+                mutant,
+                functions,
+                WALL_S + 5 * self.options.budget,
             ):
                 fate = "found"
             else:
@@ -171,6 +195,7 @@ def is_found(
     path: Path,
     mutant: Mutant,
     functions: dict[tuple[str, int], list[FunctionType]],
+    wall_s: float,
 ) -> bool:
     """Whether a test fails on the mutant, in a child."""
 
@@ -185,7 +210,7 @@ def is_found(
                 return 1
         return 0
 
-    return in_child(run, WALL_S) != 0
+    return in_child(run, wall_s) != 0
 
 
 def in_child(work: Any, wall_s: float) -> int:
@@ -248,6 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("modules", nargs="+")
     parser.add_argument("--count", type=int, help="mutants of each module, at most; else all")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--lines", type=int, nargs="+", help="only the mutants of these lines")
     parser.add_argument("--budget", type=float, default=60, help="seconds of tests for each mutant")
     parser.add_argument("--map", help="where the run without mutants is kept, or was")
     parser.add_argument("--tests", nargs="+", default=["tests/storage"])
