@@ -12,8 +12,8 @@ from ottla.sim.workload import Workload
 from ottla.sim.world import SimWorld
 
 pytestmark = pytest.mark.timeout(600)
-PIECES = 8
-SEEDS = 25
+PIECES = 25
+SEEDS = 8
 DIGESTS = """
 from ottla.sim.group_workload import groups
 from ottla.sim.transaction_workload import transactions

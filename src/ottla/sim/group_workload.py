@@ -12,16 +12,13 @@ import asyncio
 from typing import Final
 
 from ottla.sim.admin import STEADY, Admin
-from ottla.sim.checkers import check_history
 from ottla.sim.classic_member import ClassicMember
 from ottla.sim.consumer_member import ConsumerMember
+from ottla.sim.coordinator_run import CoordinatorRun
 from ottla.sim.group_member import PATIENCE_S, SESSION_MS, GroupMember
 from ottla.sim.group_offsets import fetch_offsets
 from ottla.sim.history import Fate, Topic
-from ottla.sim.logbook import Logbook
 from ottla.sim.nemesis import Nemesis
-from ottla.sim.replayed import compare_replayed
-from ottla.sim.stage import Stage
 from ottla.sim.stubborn import Stubborn
 from ottla.sim.workload import Report, Violation
 from ottla.sim.world import SimWorld
@@ -50,7 +47,7 @@ MEMBERS: Final = (
 )
 
 
-class Run(Stage):
+class Run(CoordinatorRun):
     def __init__(self, sim: SimWorld) -> None:
         super().__init__(sim, SETTINGS)
         self.members = [
@@ -132,20 +129,9 @@ class Run(Stage):
             for key, claim in member.held.items()
         )
 
+    def fates(self) -> list[Fate]:
+        return [commit.fate for commit in self.history.commits]
+
 
 async def groups(sim: SimWorld, power_cuts: int) -> Report:
-    run = Run(sim)
-    with Logbook(sim.trace) as logbook:
-        nemesis = await run.play()
-        for told in logbook.unforeseen:
-            raise Violation("unforeseen", told)
-        for violation in check_history(run.history):
-            raise violation
-        await compare_replayed(run.server)
-        run.server.kill()
-    commits = [commit.fate for commit in run.history.commits]
-    return Report(
-        power_cuts=nemesis.counts["power cut"],
-        operations=len(commits),
-        acknowledged=commits.count(Fate.OK),
-    )
+    return await Run(sim).judged()

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from ottla.sim.admin import Admin
-from ottla.sim.checkers import check_history
 from ottla.sim.disk import SimDisk
 from ottla.sim.faults import Operation
 from ottla.sim.history import Fate, Topic
@@ -123,10 +122,7 @@ async def _whole_node(sim: SimWorld, settings: Mapping[str, str], power_cuts: in
         nemesis = await run.play()
         if run.server.is_up:
             run.server.kill()
-        for told in logbook.unforeseen:
-            raise Violation("unforeseen", told)
-        for violation in check_history(run.history):
-            raise violation
+        run.check(logbook)
         await Postmortem(sim, run.history, settings).examine_all(run.camera.develop())
     sends = run.history.sends
     return Report(

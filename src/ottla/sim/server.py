@@ -25,6 +25,8 @@ from ottla.sim.disk import SimDisk
 from ottla.sim.world import SimWorld
 
 PORT = 9_092
+INDEX_BYTES = str(64 << 10)
+"""Room for an index is taken beforehand, and a simulated drive keeps every zero of it in memory."""
 ENDLESS_MS = 1 << 40
 LEASED = (keys.BROKERS, keys.CONTROLLER)
 """Keys of the store that belong to a process."""
@@ -61,6 +63,7 @@ class Server:
                 "listeners": f"PLAINTEXT://{host}:{PORT}",
                 "node.id": "1",
                 "log.dirs": "/d",
+                "log.index.size.max.bytes": INDEX_BYTES,
                 **settings,
             }
         )

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ottla.sim.checkers import check_history
 from ottla.sim.client import SimClient
 from ottla.sim.consumer import Reader
 from ottla.sim.history import History, Key, Topic
+from ottla.sim.logbook import Logbook
 from ottla.sim.producer import Producer
 from ottla.sim.server import PORT, Server
 from ottla.sim.workload import Violation
@@ -67,6 +69,13 @@ class Stage:
         )
 
     # ---- the end of a run
+
+    def check(self, logbook: Logbook) -> None:
+        """Raises `Violation`: the node logged what is not foreseen, or a promise is broken."""
+        for told in logbook.unforeseen:
+            raise Violation("unforeseen", told)
+        for violation in check_history(self.history):
+            raise violation
 
     async def within(self, waiting: Any, what: str) -> None:
         try:

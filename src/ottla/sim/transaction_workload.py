@@ -12,14 +12,12 @@ import asyncio
 from typing import Final
 
 from ottla.sim.admin import MIXED, STEADY, TARGET, Admin
-from ottla.sim.checkers import check_history
+from ottla.sim.coordinator_run import CoordinatorRun
 from ottla.sim.copier import Copier
 from ottla.sim.group_offsets import fetch_offsets
 from ottla.sim.history import Copy, Fate, Topic
-from ottla.sim.logbook import Logbook
 from ottla.sim.nemesis import Nemesis
-from ottla.sim.replayed import compare_replayed
-from ottla.sim.stage import END_S, Stage
+from ottla.sim.stage import END_S
 from ottla.sim.stubborn import Stubborn
 from ottla.sim.transactional import LifeOver, TransactionalProducer, Wires
 from ottla.sim.workload import Report, Violation
@@ -41,7 +39,7 @@ COPIERS: Final = 2
 GROUP: Final = "copy"
 
 
-class Run(Stage):
+class Run(CoordinatorRun):
     def __init__(self, sim: SimWorld) -> None:
         super().__init__(sim, SETTINGS)
         self.rng = sim.rng("transactions")
@@ -144,20 +142,9 @@ class Run(Stage):
         log = node.services.replicas.leader_of(topic, index).log
         return log.first_unstable_offset >= log.log_end_offset
 
+    def fates(self) -> list[Fate]:
+        return [txn.fate for txn in self.history.txns]
+
 
 async def transactions(sim: SimWorld, power_cuts: int) -> Report:
-    run = Run(sim)
-    with Logbook(sim.trace) as logbook:
-        nemesis = await run.play()
-        for told in logbook.unforeseen:
-            raise Violation("unforeseen", told)
-        for violation in check_history(run.history):
-            raise violation
-        await compare_replayed(run.server)
-        run.server.kill()
-    ended = [txn.fate for txn in run.history.txns]
-    return Report(
-        power_cuts=nemesis.counts["power cut"],
-        operations=len(ended),
-        acknowledged=ended.count(Fate.OK),
-    )
+    return await Run(sim).judged()
