@@ -42,6 +42,7 @@ HELD: Final = (
     "retention",
     "sealed_batches",
     "segment",
+    "segment_files",
     "sieve",
     "snapshots",
     "sound",

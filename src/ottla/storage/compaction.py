@@ -42,6 +42,7 @@ from ottla.records.batch import (
     read_header,
 )
 from ottla.records.sieve import RawRecord
+from ottla.storage import segment_files
 from ottla.storage.cleaned_transactions import CleanedTransactions
 from ottla.storage.config import LONG_MAX, LogConfig
 from ottla.storage.header_scan import OFFSET_DELTA_MAX
@@ -239,7 +240,7 @@ class Compaction:
                 yield self._step()
         finally:
             segment.close()
-        segment.rename_indexes(SWAP)
+        segment_files.rename_indexes(segment, SWAP)
         self.disk.sync_directory(plan.directory)
         self.cleaned = segment
         yield self._step()

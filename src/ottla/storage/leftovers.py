@@ -25,6 +25,7 @@ from typing import Final
 
 from ottla.base.errors import CorruptionError
 from ottla.base.world import Disk
+from ottla.storage import segment_files
 from ottla.storage.checkpoints import replace_whole
 from ottla.storage.config import LogConfig
 from ottla.storage.names import (
@@ -114,9 +115,9 @@ def _finish_swap(disk: Disk, directory: str, offset: int) -> None:
             disk.remove(f"{directory}/{file_name(each.offset, each.kind)}")
     disk.sync_directory(directory)
     _settle_transactions(disk, directory, offset, markers)
-    swap.rename_indexes("")
+    segment_files.rename_indexes(swap, "")
     disk.sync_directory(directory)
-    swap.rename_log("")
+    segment_files.rename_log(swap, "")
     disk.sync_directory(directory)
 
 

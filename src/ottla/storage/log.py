@@ -22,7 +22,7 @@ from ottla.base.ids import TopicPartition
 from ottla.base.world import Disk, Rng
 from ottla.records.batch import LENGTH_OVERHEAD, PLACE, BatchHeader, read_header
 from ottla.records.control import Marker
-from ottla.storage import reader, retention, times
+from ottla.storage import reader, retention, segment_files, times
 from ottla.storage.config import LogConfig
 from ottla.storage.leader_epochs import EpochStart, LeaderEpochs
 from ottla.storage.log_segments import LogRead, LogSegments, ReadHint
@@ -109,7 +109,7 @@ class Log:
     def start_at(self, offset: int, now_ms: int) -> None:
         """Give an empty log its first segment, in a directory that has none. Most partitions of
         a large node are never written to: the file is made with the first append."""
-        self._add_segment(self._new_segment(offset, now_ms))
+        self.adopt(self._new_segment(offset, now_ms))
         self.log_start_offset = self.log_end_offset = self.flushed_end_offset = offset
         self.unflushed.add_directory(self.directory)
 
@@ -241,11 +241,10 @@ class Log:
         """Whether these bytes began a new segment."""
         segment = self.segments[-1]
         is_due = segment.is_due_to_roll(size, last_offset, timestamp, now_ms, self.config)
+        if is_due or not segment.size_bytes:
+            self._check_fits(size)
         if is_due:
-            self._check_fits(size)
             self.roll(now_ms)
-        elif not segment.size_bytes:
-            self._check_fits(size)
         return is_due
 
     def _check_fits(self, size: int) -> None:
@@ -281,7 +280,7 @@ class Log:
                 self.disk.remove(segment.path)
             raise
         self.unflushed.add_rolled(active)
-        self._add_segment(segment)
+        self.adopt(segment)
 
     def _new_segment(self, base_offset: int, now_ms: int) -> Segment:
         config = self.config
@@ -292,16 +291,12 @@ class Log:
             segment.jitter_ms = self.rng.randrange(0, jitter_ms)
         return segment
 
-    def adopt(self, segment: Segment) -> None:
-        """Recovery: a segment that was there, in ascending order."""
-        self._add_segment(segment)
-
     def discard(self, segment: Segment) -> None:
         """Recovery: a segment that holds nothing of worth; its files go at once."""
         self._segments.remove(segment)
         self.unflushed.drop(segment)
         segment.close()
-        segment.remove("")
+        segment_files.remove(segment)
 
     def opened(self, segment: Segment) -> None:
         if self.shelf is not None:
@@ -311,7 +306,8 @@ class Log:
         if self.shelf is not None:
             self.shelf.closed(segment)
 
-    def _add_segment(self, segment: Segment) -> None:
+    def adopt(self, segment: Segment) -> None:
+        """Behind the others, of which it is none yet."""
         segment.log = self
         if segment.is_open:  # a roll made it before it was ours
             self.opened(segment)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ottla.base.errors import check
 from ottla.base.world import FileRange
-from ottla.storage import reader
+from ottla.storage import reader, segment_files
 from ottla.storage.names import DELETED
 from ottla.storage.segment import Segment
 from ottla.storage.transaction_index import AbortedTransaction
@@ -67,7 +67,7 @@ class LogSegments:
 
     def drop(self, segment: Segment, due_ms: int) -> None:
         """It goes, and its files, as `.deleted`, when that time has come."""
-        segment.rename(DELETED)
+        segment_files.rename(segment, DELETED)
         segment.leave()
         self._leaving.append((due_ms, segment))
         self.remove(segment)
@@ -91,12 +91,12 @@ class LogSegments:
         while self._leaving and self._leaving[0][0] <= now_ms:
             _, segment = self._leaving.pop(0)
             segment.close()
-            paths += segment.paths(DELETED)
+            paths += segment_files.paths(segment, DELETED)
         return paths
 
     def move(self, directory: str) -> None:
         for segment in self._with_leaving():
-            segment.move(directory)
+            segment_files.move(segment, directory)
 
     def close(self) -> None:
         for segment in self._with_leaving():

@@ -46,7 +46,7 @@ from ottla.storage.rebuild import (
     rebuild_snapshot,
     rebuild_transactions,
 )
-from ottla.storage.segment import KINDS
+from ottla.storage.segment_files import KINDS
 from ottla.storage.verify import CHECKPOINTS, Found, is_partition, look_around, readable
 from ottla.storage.verify_log import LogCheck, Tally
 

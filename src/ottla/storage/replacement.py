@@ -17,6 +17,7 @@ is taken again: it goes on where it was.
 from collections.abc import Sequence
 
 from ottla.base.errors import check
+from ottla.storage import segment_files
 from ottla.storage.log import Log
 from ottla.storage.names import DELETED, SWAP
 from ottla.storage.segment import Segment
@@ -41,7 +42,7 @@ class Replacement:
 
     def begin(self) -> None:
         check(self.is_possible, "a log is replaced by what was made of it")
-        self.segment.rename_log(SWAP)
+        segment_files.rename_log(self.segment, SWAP)
         self.log.is_replacing = True
 
     def swap(self, now_ms: int) -> None:
@@ -50,12 +51,12 @@ class Replacement:
             self.segment.created_ms, self.segment.is_sealed = last.created_ms, True
             self.log.replace(self.gone, self.segment, now_ms)
         for each in self.gone[1:]:
-            each.rename(DELETED)
-        self.segment.rename_indexes("")
+            segment_files.rename(each, DELETED)
+        segment_files.rename_indexes(self.segment, "")
 
     def finish(self) -> None:
         if self.segment.state == SWAP:
-            self.segment.rename_log("")
+            segment_files.rename_log(self.segment, "")
 
     def end(self) -> None:
         """All of it is durable, or the log is gone."""

@@ -16,7 +16,6 @@ from ottla.base.world import Disk, File
 from ottla.records.batch import LENGTH_OVERHEAD, BatchHeader
 from ottla.storage.config import LogConfig
 from ottla.storage.header_scan import OFFSET_DELTA_MAX, scan_headers
-from ottla.storage.index_file import IndexFile
 from ottla.storage.log_file import LogFile
 from ottla.storage.names import (
     LOG,
@@ -26,14 +25,10 @@ from ottla.storage.names import (
     file_name,
 )
 from ottla.storage.offset_index import OffsetIndex
-from ottla.storage.removal import remove_files
 from ottla.storage.time_index import TimeIndex
 from ottla.storage.transaction_index import TransactionIndex
 
 _UNKNOWN: Final = -2
-KINDS: Final = (LOG, OFFSET_INDEX, TIME_INDEX, TRANSACTION_INDEX)
-"""Files of a segment. A .snapshot of the same number tells of what lies before it."""
-INDEX_KINDS: Final = (TRANSACTION_INDEX, OFFSET_INDEX, TIME_INDEX)
 
 
 class Owner(Protocol):
@@ -345,55 +340,11 @@ class Segment:
         if self.log is not None:
             self.log.closed(self)
 
-    def move(self, directory: str) -> None:
-        """Its files stand in another directory now; those that are open stay so."""
-        before = len(self.stem)
-        self.stem = f"{directory}/{file_name(self.base_offset, '')}"
-        self.index.path = self.stem + self.index.path[before:]
-        self.time_index.path = self.stem + self.time_index.path[before:]
-        if self._transaction_index is not None:
-            path = self._transaction_index.path
-            self._transaction_index.path = self.stem + path[before:]
-
     def trimmed_files(self) -> list[File]:
         """All three files, open, as `trim` leaves them."""
         self.trim()
         files = (self.file, self.index.file, self.time_index.file)
         return [file for file in files if file is not None]
-
-    def paths(self, state: str) -> list[str]:
-        """Of its files of that last name, there or not."""
-        return [self.stem + kind + state for kind in KINDS]
-
-    def remove(self, state: str) -> None:
-        """Remove its files of that last name."""
-        remove_files(self.disk, self.paths(state))
-
-    def rename(self, state: str) -> None:
-        """Give its files another last name; the ones that are not there are passed over."""
-        for kind in KINDS:
-            path = self.stem + kind
-            if self.disk.exists(path):
-                self.disk.rename(path, path + state)
-
-    def rename_indexes(self, state: str) -> None:
-        """Their last name is `state` from now on. Repeated where it failed, it goes on."""
-        indexes: tuple[TransactionIndex | IndexFile, ...] = (
-            self.transaction_index,
-            self.index,
-            self.time_index,
-        )
-        for index, kind in zip(indexes, INDEX_KINDS, strict=True):
-            path = self.stem + kind + state
-            if index.path != path and self.disk.exists(index.path):
-                self.disk.rename(index.path, path)
-            index.path = path
-
-    def rename_log(self, state: str) -> None:
-        """The last name of its `.log` is `state` from now on."""
-        path = self.path
-        self.disk.rename(path, self.stem + LOG + state)
-        self.state = state
 
     # -- reading
 
