@@ -57,7 +57,7 @@ def make_log(disk: Disk, config: LogConfig = TINY, directory: str = DIRECTORY) -
 
 
 def reopen(disk: Disk, config: LogConfig = TINY, *, is_clean: bool = False, **known: Any) -> Log:
-    opening = Opening(disk, random.Random(1), now_ms=1_000, is_clean=is_clean, **known)
+    opening = Opening(disk, random.Random(1), 1_000, is_clean, 0, 0, 0, False)._replace(**known)
     return open_log(opening, ORDERS, DIRECTORY, config)
 
 

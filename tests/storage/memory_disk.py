@@ -6,9 +6,10 @@ from ottla.base.world import Bytes
 
 
 class MemoryFile:
-    def __init__(self, disk: "MemoryDisk", path: str) -> None:
+    def __init__(self, disk: "MemoryDisk", path: str, *, is_read_only: bool = False) -> None:
         self.disk = disk
         self.path = path
+        self.is_read_only = is_read_only
         self.data = disk.files[path]
         self.is_open = True
         disk.open_count += 1
@@ -21,6 +22,7 @@ class MemoryFile:
         return bytes(self.data[position : position + length])
 
     def pwrite(self, data: Bytes, position: int) -> None:
+        assert not self.is_read_only, f"{self.path} is open for reading"
         # A view that is held while an error is raised: the real disk does that after a short write.
         view = memoryview(data)
         torn = self.disk.call("pwrite", self.path, tear=True)
@@ -52,7 +54,7 @@ class MemoryFile:
         return True
 
     def read_ahead(self, position: int, length: int) -> None:
-        pass
+        self.disk.call("read_ahead", self.path)
 
     def fileno(self) -> int:
         return -1
@@ -110,12 +112,12 @@ class MemoryDisk:
         return other
 
     def open(self, path: str, *, create: bool = False, read_only: bool = False) -> MemoryFile:
-        self.call("open", path)
+        self.call("open read-only" if read_only else "open", path)
         if path not in self.files:
             if not create or not self.is_directory(path.rpartition("/")[0]):
                 raise FileNotFoundError(errno.ENOENT, "no such file", path)
             self.files[path] = bytearray()
-        return MemoryFile(self, path)
+        return MemoryFile(self, path, is_read_only=read_only)
 
     def exists(self, path: str) -> bool:
         return path in self.files or self.is_directory(path)

@@ -128,3 +128,20 @@ def test_segments_that_rolls_made_are_counted_too(disk: MemoryDisk) -> None:
         flush(log)
     assert len(log.segments) == 41
     assert sum(segment.is_open for segment in log.segments) <= 4
+
+
+def test_reading_ahead_has_a_descriptor_of_its_own(disk: MemoryDisk) -> None:
+    log = make_log(disk)
+    append(log, batch_of(2))
+    found = log.read(0, 1_000, 2)
+    assert found is not None
+    file, position, length = found.range
+    open_count = disk.open_count
+    disk.calls.clear()
+    file.read_ahead(position, length)
+    assert disk.calls == [("open read-only", log.active.path), ("read_ahead", log.active.path)]
+    disk.fail_at(2)
+    with pytest.raises(OSError, match="planted") as caught:
+        file.read_ahead(position, length)
+    assert caught.value.filename == log.active.path
+    assert disk.open_count == open_count

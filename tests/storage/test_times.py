@@ -116,3 +116,74 @@ def test_a_time_index_that_lies_keeps_no_record_for_ever(disk: MemoryDisk) -> No
     assert log.segments[0].max_timestamp > 1 << 60
     log.retire_old_segments(1_000_000, 30)
     assert log.log_start_offset == 30
+
+
+SPARSE = replace(TINY, segment_bytes=10_000, index_interval_bytes=250)
+
+
+def stopped(disk: MemoryDisk, timestamps: range) -> Log:
+    """A log with a record of each timestamp, after a clean stop."""
+    log = make_log(disk, SPARSE)
+    for timestamp in timestamps:
+        append(log, batch_of(1, timestamp=timestamp))
+    log.settle()
+    flush_now(disk, [log])
+    log.close()
+    return log
+
+
+def test_a_lie_in_the_middle_of_the_index_hides_no_record(disk: MemoryDisk) -> None:
+    path = stopped(disk, range(1_000, 1_020)).active.time_index.path
+    count = len(disk.files[path]) // 12
+    assert 3 < count < 10
+    for entry in range(count - 1):
+        disk.files[path][entry * 12 + 11] += 3  # it names a batch behind its own
+    for timestamp in range(1_000, 1_020):
+        log = reopen(disk.copy(), SPARSE, is_clean=True)
+        found = log.offset_for_timestamp(timestamp, 20)
+        assert found is not None
+        assert found[:2] == (timestamp, timestamp - 1_000)
+
+
+def test_a_sound_index_is_not_built_anew(
+    disk: MemoryDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped(disk, range(1_000, 1_020))
+    log = reopen(disk, SPARSE, is_clean=True)
+    for timestamp in range(990, 1_030):
+        log.offset_for_timestamp(timestamp, 20)
+    log.max_timestamp_offset(20)
+    assert not caplog.records
+
+
+def test_an_index_is_held_against_the_log_once(disk: MemoryDisk) -> None:
+    stopped(disk, range(1_000, 1_020))
+    log = reopen(disk, SPARSE, is_clean=True)
+    assert times.largest(log.active) == 1_019
+    disk.fail_at(1)
+    assert times.largest(log.active) == 1_019
+
+
+def test_the_largest_timestamp_may_lie_at_the_end_that_is_asked_for(log: Log) -> None:
+    append(log, batch_of(2, timestamp=1_000), batch_of(1, timestamp=2_000))
+    assert log.max_timestamp_offset(2) is None
+    assert log.max_timestamp_offset(3) == (2_000, 2, 0)
+
+
+def test_records_without_timestamps_have_no_largest_one(
+    disk: MemoryDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = stopped(disk, range(-1, 0))
+    log = reopen(disk, SPARSE, is_clean=True)
+    assert log.max_timestamp_offset(1) is None
+    assert log.offset_for_timestamp(0, 1) is None
+    log.roll(1_000)
+    append(log, batch_of(1, timestamp=5))
+    assert log.max_timestamp_offset(2) == (5, 1, 0)
+    assert not caplog.records
+
+
+def test_of_equal_largest_timestamps_the_first_counts(log: Log) -> None:
+    while len(log.segments) < 4:
+        append(log, batch_of(1, timestamp=1_000))
+    assert log.max_timestamp_offset(log.log_end_offset) == (1_000, 0, 0)

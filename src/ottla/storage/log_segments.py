@@ -51,8 +51,8 @@ class LogSegments:
         self.bases: list[int] = []
         self.generation = 0
         self._leaving: list[tuple[int, Segment]] = []
-        # (end offset, segment, position) that was flushed last: mostly the high watermark.
-        self._end_mark: tuple[int, Segment | None, int] = (-1, None, 0)
+        # Where in the segment the end is that was flushed last: mostly the high watermark.
+        self._end_mark: dict[tuple[int, Segment], int] = {}
 
     # -- which there are
 
@@ -114,11 +114,11 @@ class LogSegments:
     def forget_places(self) -> None:
         """Batches are not where they were, or are gone."""
         self.generation += 1
-        self._end_mark = (-1, None, 0)
+        self._end_mark = {}
 
     def note_end(self, end_offset: int, segment: Segment, position: int) -> None:
         """What lies below `end_offset` ends at `position`; readers will ask for it."""
-        self._end_mark = (end_offset, segment, position)
+        self._end_mark = {(end_offset, segment): position}
 
     def find(self, offset: int, hint: ReadHint | None) -> Place:
         """The batch that holds `offset`, or the first behind it; the end where there is none."""
@@ -135,19 +135,19 @@ class LogSegments:
             found = reader.find(segment, offset)
             if found is not None:
                 return Place(segment, found[0], found[1].base_offset)
-        return Place(self.all[-1], self.all[-1].size_bytes, offset)
+        return Place(segment, segment.size_bytes, offset)
 
     def position_of(self, segment: Segment, end_offset: int) -> int:
         """Where in the segment the batches below `end_offset` end."""
-        mark_offset, mark_segment, mark_position = self._end_mark
-        if mark_offset == end_offset and mark_segment is segment:
-            return mark_position
+        known = self._end_mark.get((end_offset, segment))
+        if known is not None:
+            return known
         slot = bisect_right(self.bases, segment.base_offset)
         if slot < len(self.bases) and self.bases[slot] <= end_offset:
             return segment.size_bytes
         found = reader.find(segment, end_offset)
         position = found[0] if found else segment.size_bytes
-        self._end_mark = (end_offset, segment, position)
+        self._end_mark = {(end_offset, segment): position}
         return position
 
     def read(

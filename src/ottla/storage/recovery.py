@@ -7,7 +7,6 @@ taken from the headers. What compaction and deletion left half done is seen to f
 """
 
 import logging
-from dataclasses import replace
 
 from ottla.base.errors import CorruptionError
 from ottla.base.ids import TopicPartition
@@ -99,7 +98,7 @@ def _believed(log: Log, opening: Opening, last: BatchHeader | None) -> Opening:
         end_offset,
         point,
     )
-    return replace(opening, is_clean=False)
+    return opening._replace(is_clean=False)
 
 
 def _segment(log: Log, base: int, opening: Opening) -> Segment:

@@ -81,13 +81,12 @@ def _batches_for(
 
 def latest(segments: Sequence[Segment], end_offset: int) -> TimestampedOffset | None:
     """The first record with the largest timestamp of all, if it lies below `end_offset`."""
-    best: TimestampedOffset | None = None
+    best = None
     for segment in sorted(segments, key=largest, reverse=True):
         if segment.max_timestamp <= (best.timestamp if best else -1):
             break
-        record = _latest_in(segment)
-        if record is not None and (best is None or record.timestamp > best.timestamp):
-            best = record
+        found = [each for each in (best, _latest_in(segment)) if each]
+        best = max(found, key=lambda each: each.timestamp, default=None)
     return best if best is not None and best.offset < end_offset else None
 
 
@@ -96,7 +95,7 @@ def _latest_in(segment: Segment) -> TimestampedOffset | None:
     leads to a batch that compaction left empty, all headers are looked at."""
     wanted, found = segment.max_timestamp, None
     for each in _batches_for(segment, wanted, segment.base_offset):
-        if each[1].record_count and each[1].max_timestamp >= wanted:
+        if each[1].record_count and each[1].max_timestamp == wanted:
             found = each
             break
     else:
