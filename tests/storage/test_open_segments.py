@@ -61,6 +61,14 @@ def test_what_is_not_flushed_stays_open_and_is_flushed_soon(disk: MemoryDisk) ->
     assert not all(log.active.is_open for log in logs)
 
 
+def test_what_was_written_to_is_not_closed_first(disk: MemoryDisk) -> None:
+    logs = logs_on(disk, OpenSegments(3), 5)
+    for number in (0, 1, 2, 3, 1, 4):  # the look at 3 closes 0
+        append(logs[number], batch_of(1))
+        flush(logs[number])
+    assert [log.active.is_open for log in logs] == [False, True, False, True, True]
+
+
 def test_a_flush_under_way_keeps_its_files(disk: MemoryDisk) -> None:
     shelf = OpenSegments(1)
     first, second = logs_on(disk, shelf, 2)

@@ -52,6 +52,20 @@ def test_rolls_by_age_of_its_first_batch_in_record_time(disk: MemoryDisk) -> Non
     assert bases(again) == [0, 2, 4, 6]
 
 
+def test_a_timestamp_of_0_is_one(disk: MemoryDisk) -> None:
+    config = replace(WIDE, segment_ms=1_000)
+    log = make_log(disk, config)
+    for timestamp in (0, 1_000):
+        append(log, batch_of(1, timestamp=timestamp), now_ms=99_999_999)
+    assert bases(log) == [0]
+    append(log, batch_of(1, timestamp=1_001), now_ms=99_999_999)
+    assert bases(log) == [0, 2]
+    log = make_log(disk, WIDE, "data/still-0")
+    append(log, batch_of(1, timestamp=0))
+    log.active.trim()
+    assert log.active.time_index.last == (0, 0)
+
+
 def test_rolls_by_the_clock_where_records_have_no_timestamp(disk: MemoryDisk) -> None:
     log = make_log(disk, replace(WIDE, segment_ms=1_000))
     for now_ms in (1_000, 2_000, 2_001):
@@ -93,11 +107,13 @@ def test_rolls_when_an_offset_would_be_too_far_from_the_base(disk: MemoryDisk) -
     assert bases(log) == [0, 1 << 31]
 
 
-def test_entries_are_of_batches_after_the_interval(disk: MemoryDisk) -> None:
+@pytest.mark.parametrize("are_together", [False, True])
+def test_entries_are_of_batches_after_the_interval(disk: MemoryDisk, are_together: bool) -> None:
     size = len(batch_of(2))
     log = make_log(disk, replace(WIDE, index_interval_bytes=2 * size))
-    for index in range(8):
-        append(log, batch_of(2, timestamp=1_000 - index))
+    batches = [batch_of(2, timestamp=1_000 - index) for index in range(8)]
+    for some in [batches] if are_together else [[each] for each in batches]:
+        append(log, *some)
     # Entries once more than two batches lie behind: batches 3 and 6, their last offsets.
     index = log.active.index
     assert [index.floor(offset) for offset in (6, 7, 12, 13)] == [0, 3 * size, 3 * size, 6 * size]
@@ -182,3 +198,71 @@ def test_a_file_that_vanished_is_not_made_anew(disk: MemoryDisk) -> None:
 def test_rolling_an_empty_log_does_nothing(log: Log) -> None:
     log.roll(2_000)
     assert bases(log) == [0]
+
+
+def test_an_append_whose_index_cannot_be_written_leaves_no_entries(
+    disk: MemoryDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = replace(WIDE, segment_bytes=1 << 20, segment_index_bytes=4_800, index_interval_bytes=1)
+    for call in range(1, 20):
+        disk = MemoryDisk()
+        log = make_log(disk, config)
+        append(log, batch_of(1))
+        disk.fail_at(call)
+        try:
+            append(log, *[batch_of(1, timestamp=2_000 + each) for each in range(200)])
+        except OSError:
+            pass
+        else:
+            break
+        assert log.max_timestamp == 1_000
+        for each in range(200):
+            append(log, batch_of(2, timestamp=3_000 + 2 * each))
+        for offset in range(1, 401):
+            found = log.read(offset, 1, 401)
+            assert found is not None
+            header = log.active.header_at(found.range.position)
+            assert header.base_offset <= offset <= header.last_offset
+            later = log.offset_for_timestamp(2_999 + offset, 401)
+            assert later is not None
+            assert later.offset == offset
+    assert call > 3
+    assert not caplog.records
+
+
+def test_a_read_of_a_file_that_vanished_fails_at_once(disk: MemoryDisk) -> None:
+    log = make_log(disk, WIDE)
+    append(log, batch_of(1))
+    log.close()
+    del disk.files[log.active.path]
+    with pytest.raises(FileNotFoundError):
+        log.read(0, 1_000, 1)
+
+
+def test_of_equal_timestamps_the_first_batch_is_entered(log: Log) -> None:
+    append(log, batch_of(1, timestamp=1_000), batch_of(1, timestamp=1_000))
+    log.active.trim()
+    assert log.active.time_index.last == (1_000, 0)
+
+
+def test_offsets_count_from_the_base_of_the_segment(disk: MemoryDisk) -> None:
+    near = make_log(disk, WIDE)
+    far = Log(disk, near.rng, near.topic_partition, near.directory, WIDE)
+    far.start_at(1 << 40, 1_000)
+    append(far, batch_of(1))
+    append(far, batch_of(1))
+    assert bases(far) == [1 << 40]
+
+
+@pytest.mark.parametrize("last_offset", [(1 << 31) - 1, 1 << 31])
+def test_a_start_keeps_no_batch_that_no_index_could_name(
+    disk: MemoryDisk, last_offset: int
+) -> None:
+    log = make_log(disk, WIDE)
+    append(log, batch_of(1))
+    end = log.size_bytes
+    append(log, batch_of(1))
+    log.close()
+    disk.files[log.active.path][end : end + 8] = last_offset.to_bytes(8, "big")
+    log = reopen(disk, WIDE)
+    assert log.log_end_offset == (1 << 31 if last_offset < 1 << 31 else 1)

@@ -134,7 +134,7 @@ class Segment:
     @property
     def file(self) -> File:
         self.is_used = True
-        return self._file or self.open()
+        return self._file or self.open(create=False)
 
     @property
     def made_file(self) -> File:
@@ -146,7 +146,7 @@ class Segment:
     def is_open(self) -> bool:
         return self._file is not None
 
-    def open(self, *, create: bool = False) -> File:
+    def open(self, *, create: bool) -> File:
         self._file = file = self.disk.open(self.path, create=create)
         if self.log is not None and not self.is_gone:
             self.log.opened(self)
@@ -157,7 +157,7 @@ class Segment:
         # hot: fetch
         self.is_used = True
         if self._file is None:
-            self.open()
+            self.open(create=False)
         return LogFile(self)
 
     def leave(self) -> None:
@@ -316,8 +316,7 @@ class Segment:
         """No more batches come: the last time entry, and all files cut to their size."""
         if self.file.size() != self.size_bytes:
             self.file.truncate(self.size_bytes)
-        if self.max_timestamp >= 0:
-            self.time_index.maybe_add(self._max_timestamp, self._max_timestamp_offset)
+        self.time_index.maybe_add(self.max_timestamp, self.max_timestamp_offset)
         self.index.trim()
         self.time_index.trim()
 
