@@ -17,7 +17,7 @@ import pytest
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.client.consumer import Consumer
-from ottla.client.errors import ClientError
+from ottla.client.errors import ClientError, NoBrokersError
 from ottla.client.outlet import Output
 from ottla.client.retry import RetryPolicy
 from tests.client.test_simulation import PARTITIONS, Run, started
@@ -120,6 +120,8 @@ class GroupRun(Run):
             except KafkaError as error:
                 # As in Kafka: its killed predecessor is still taken to be alive.
                 assert error.code is ErrorCode.UNRELEASED_INSTANCE_ID
+            except NoBrokersError as error:  # met by the producer of `process` as it started
+                self.errors.append(error)
             is_closing = True
             await consumer.close()
             assert not mine, "what it had was not revoked when it closed"

@@ -1,8 +1,9 @@
 """A lane against a model of a broker's partition that loses answers, restarts and forgets.
 
 The model checks sequences as Kafka does: the last five batches of a producer are remembered, the
-last one alone after a restart; any sequence is taken of a producer that is not known. Whatever
-happens: what was acknowledged is there, in order, once; what failed for certain is not there.
+last one alone after a restart; any sequence is taken of a producer that is not known; some batches
+are too large. Whatever happens: what was acknowledged is there, in order, once; what failed for
+certain is not there.
 """
 
 import random
@@ -10,8 +11,11 @@ import random
 import pytest
 
 from ottla.base.errors import ErrorCode
+from ottla.base.ids import Uuid
 from ottla.client.batch import Batch
-from ottla.client.lane import EPOCH_MAX, Lane
+from ottla.client.lane import EPOCH_MAX, SEQUENCE_MASK, Lane
+from ottla.records.batch import read_header
+from ottla.records.record import iterate_body
 
 OOS = ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
 
@@ -19,12 +23,15 @@ OOS = ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
 class Model:
     """A partition of a broker."""
 
-    def __init__(self):
+    def __init__(self, most=100):
         self.log = []
         self.known = []
         self.state = None
+        self.most = most
 
     def append(self, batch):
+        if batch.count > self.most:
+            return ErrorCode.MESSAGE_TOO_LARGE
         producer, first = (batch.producer_id, batch.epoch), batch.base_sequence
         last = first + batch.count - 1
         if self.state is not None:
@@ -42,17 +49,22 @@ class Model:
                 self.known = []
         self.state = producer, last
         self.known = [*self.known, (first, last)][-5:]
-        self.log.append(batch.number)
+        self.log += values_of(batch)
         return ErrorCode.NONE
 
     def restart(self):
         self.known = self.known[-1:]
 
 
-def ready_batch(lane, records=1, deadline=1e9):
+def values_of(batch):
+    header = read_header(batch.sealed())
+    return [int(record.value) for record in iterate_body(header, bytes(batch.body))]
+
+
+def ready_batch(lane, records=1, deadline=1e9, first=0):
     batch = Batch("t", 0, lane.next_number(), 0.0, deadline)
-    for _ in range(records):
-        batch.append(0, None, b"v", ())
+    for n in range(records):
+        batch.append(0, None, b"%d" % (first + n), ())
     batch.payload = batch.body
     lane.ready.append(batch)
     return batch
@@ -67,9 +79,11 @@ def make_lane(settled=lambda batch: None, **options):
 @pytest.mark.parametrize("seed", range(300))
 def test_whatever_happens_nothing_is_there_twice_or_out_of_order(seed):
     rng = random.Random(seed)
-    settled, model, flying = [], Model(), []
+    settled, model, flying = [], Model(rng.choice([1, 2, 100])), []
     lane = make_lane(settled.append)
-    made = [ready_batch(lane, rng.randint(1, 3), rng.choice([1e9, 40.0])) for _ in range(40)]
+    made = []
+    for n in range(40):
+        made.append(ready_batch(lane, rng.randint(1, 5), rng.choice([1e9, 40.0]), first=10 * n))
     fault_rate = rng.choice([0.0, 0.1, 0.4])
     now = 0.0
     while not lane.is_idle and now < 10_000:
@@ -91,27 +105,35 @@ def test_whatever_happens_nothing_is_there_twice_or_out_of_order(seed):
             flying.append((batch, "lost after" if rng.random() < fault_rate / 2 else code))
         for batch, answer in flying[: rng.randint(0, 5)]:
             flying.remove((batch, answer))
+            if batch.is_settled:
+                continue
             if isinstance(answer, str):
                 # A connection is lost as a whole: so is every answer behind it.
                 for other, _ in [(batch, answer), *flying]:
-                    lane.unanswered(other, answer, now, now + rng.randint(0, 2))
+                    if not other.is_settled:
+                        lane.unanswered(other, answer, now, now + rng.randint(0, 2))
                 flying.clear()
                 if rng.random() < 0.5:
                     model.restart()
                 break
-            if answer:
+            if answer is ErrorCode.MESSAGE_TOO_LARGE and (halves := lane.halved(batch)):
+                for half in halves:
+                    half.payload = half.body
+            elif answer:
                 lane.refused(batch, answer, None, now, now + rng.randint(0, 2))
             else:
                 lane.acknowledged(batch, 0)
-    assert lane.is_idle and sorted(b.number for b in settled) == [b.number for b in made]
+    ends = [place for batch in made for place, _, _ in batch.places(0, batch.count)]
+    assert lane.is_idle and sorted(settled, key=lambda batch: batch.number) == ends
     assert model.log == sorted(set(model.log)), "in order, and nothing twice"
-    for batch in made:
+    there = set(model.log)
+    for batch in ends:
         if batch.error is None:
-            assert batch.number in model.log, "acknowledged and not there"
+            assert there.issuperset(values_of(batch)), "acknowledged and not there"
         elif not batch.error.is_uncertain:
-            assert batch.number not in model.log, "said to have failed and is there"
+            assert there.isdisjoint(values_of(batch)), "said to have failed and is there"
     if fault_rate == 0:
-        assert all(batch.error is None for batch in made if batch.deadline > 1e3)
+        assert all(batch.error is None for batch in ends if batch.deadline > 1e3)
 
 
 def test_one_is_in_flight_until_an_epoch_is_known_and_five_afterwards():
@@ -254,3 +276,99 @@ def test_giving_up_fails_everything():
     lane.fail_all("closed")
     assert [batch.error.is_uncertain for batch in batches] == [True, False, False]
     assert lane.is_idle
+
+
+def test_another_producer_id_is_asked_for_when_the_last_epoch_has_a_gap():
+    lane = make_lane()
+    lane.take_producer_id(7, EPOCH_MAX)
+    ready_batch(lane)
+    last = ready_batch(lane)
+    lane.refused(lane.next_batch(0), ErrorCode.INVALID_RECORD, None, 0, 0)
+    for _ in range(3):
+        lane.mend()
+        assert lane.next_batch(0) is None and lane.needs_producer_id and lane.used_up_id == 7
+    lane.take_producer_id(8, 0)
+    assert lane.next_batch(0) is last and (last.producer_id, last.base_sequence) == (8, 0)
+
+
+def test_what_is_in_flight_fails_at_its_deadline_and_a_late_answer_changes_nothing():
+    lane = make_lane()
+    late, after = ready_batch(lane, deadline=5.0), ready_batch(lane, deadline=9.0)
+    assert lane.next_batch(0) is late and lane.next_deadline == 5.0
+    lane.expire(4.9)
+    assert not late.is_settled
+    lane.expire(5.0)
+    assert late.error.is_uncertain and "delivery_timeout_ms is over" in str(late.error)
+    assert lane.next_deadline == 9.0
+    assert lane.next_batch(5.0) is after and (after.epoch, after.base_sequence) == (1, 0)
+
+
+def test_a_later_success_is_no_proof_of_what_the_broker_refused_to_append():
+    """A broker that forgot the producer takes the second of two: the first is sent once more."""
+    lane = make_lane()
+    ready_batch(lane)
+    first, second, third = (ready_batch(lane) for _ in range(3))
+    lane.acknowledged(lane.next_batch(0), 0)
+    for _ in range(3):
+        lane.next_batch(0)
+    lane.refused(first, ErrorCode.NOT_ENOUGH_REPLICAS, None, 0, 0)
+    lane.acknowledged(second, 1)
+    assert not first.is_settled and lane.next_batch(0) is None
+    lane.refused(third, ErrorCode.NOT_ENOUGH_REPLICAS, None, 0, 0)
+    assert lane.next_batch(0) is third
+    lane.acknowledged(third, 2)
+    assert lane.next_batch(0) is first and (first.epoch, first.base_sequence) == (1, 0)
+    lane.acknowledged(first, 3)
+    assert first.error is None and first.base_offset == 3
+
+
+def test_one_is_in_flight_until_a_topic_that_was_made_anew_has_acknowledged():
+    lane = make_lane()
+    batches = [ready_batch(lane) for _ in range(6)]
+    lane.meet(Uuid(bytes(range(16))))
+    lane.acknowledged(lane.next_batch(0), 0)
+    lane.meet(Uuid(bytes(range(16))))
+    lane.acknowledged(lane.next_batch(0), 1)
+    lane.meet(Uuid(bytes(range(1, 17))))
+    assert lane.next_batch(0) is batches[2] and lane.next_batch(0) is None
+    lane.refused(batches[2], ErrorCode.UNKNOWN_TOPIC_ID, None, 0, 0)
+    assert lane.next_batch(0) is batches[2] and lane.next_batch(0) is None
+    lane.acknowledged(batches[2], 0)
+    assert [lane.next_batch(0), lane.next_batch(0)] == batches[3:5]
+
+
+def test_halves_stand_where_the_batch_stood_and_wait_for_their_payload():
+    lane = make_lane()
+    lane._next_sequence = SEQUENCE_MASK - 1
+    large, after = ready_batch(lane, 5, first=10), ready_batch(lane)
+    large.reserved_bytes = 101
+    lane.next_batch(0)
+    low, high = lane.halved(large)
+    assert (values_of(low), values_of(high)) == ([10, 11], [12, 13, 14])
+    assert (low.base_sequence, high.base_sequence) == (SEQUENCE_MASK - 1, 0)
+    assert (low.reserved_bytes, high.reserved_bytes, large.reserved_bytes) == (50, 51, 0)
+    assert list(large.places(1, 3)) == [(low, 1, 1), (high, 0, 2)]
+    assert lane.next_batch(0) is None, "they are not packed yet"
+    low.payload, high.payload = low.body, high.body
+    for expected in (low, high, after):
+        assert lane.next_batch(0) is expected
+        lane.acknowledged(expected, 0)
+    assert lane.is_idle and (after.base_sequence, after.epoch) == (3, 0)
+
+
+def test_what_may_have_been_written_and_what_is_one_record_is_not_halved():
+    lane = make_lane()
+    one, doubtful = ready_batch(lane), ready_batch(lane, 2)
+    assert lane.halved(lane.next_batch(0)) == ()
+    lane.acknowledged(one, 0)
+    lane.next_batch(0)
+    lane.unanswered(doubtful, "gone", 0, 0)
+    assert lane.halved(lane.next_batch(0)) == ()
+
+
+def test_what_did_not_leave_was_not_tried():
+    lane = make_lane(retries=1)
+    batch = ready_batch(lane)
+    for _ in range(5):
+        lane.not_sent(lane.next_batch(0))
+    assert batch.tries == 0

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 import ottla
 from ottla.client import columns_in
 from ottla.client.columns_in import items_of
-from ottla.client.errors import BufferFullError
 from ottla.client.many import Many
 from tests.client.reading import read_all
 
@@ -97,22 +96,6 @@ def test_what_came_before_a_bad_record_is_taken(broker):
 
     asyncio.run(script())
     assert sorted(each.value for each in read_all(broker, "t")) == [b"1", b"2", b"4"]
-
-
-def test_a_full_buffer_ends_it_at_once(broker):
-    async def script():
-        async with ottla.Producer(
-            bootstrap_servers=broker.bootstrap_servers,
-            buffer_memory=10_000,
-            max_block_ms=2_000,
-            linger_ms=20_000,
-            batch_size=100_000,
-        ) as producer:
-            rows = [(b"%d" % n, bytes(300)) for n in range(1_000)]
-            with pytest.raises(BufferFullError):
-                await asyncio.wait_for(producer.send_many("t", rows), 30)
-
-    asyncio.run(script())
 
 
 @pytest.mark.parametrize("keyed", [False, True])

@@ -9,7 +9,6 @@ import ottla
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.client.delivery import Run
 from ottla.client.errors import (
-    BufferFullError,
     ClientClosedError,
     ClientError,
     ConfigError,
@@ -122,38 +121,6 @@ def test_memory_is_bounded_and_senders_wait_for_room(broker):
         assert 0 < most <= 100_000 and producer._accumulator.used_bytes == 0
 
     producing(broker, script, buffer_memory=100_000)
-
-
-def test_a_full_buffer_is_told_after_max_block_and_nothing_that_was_taken_is_lost(start_broker):
-    broker = start_broker()
-
-    async def script():
-        producer = ottla.Producer(
-            bootstrap_servers=broker.bootstrap_servers,
-            buffer_memory=5_000,
-            max_block_ms=2_000,
-            linger_ms=60_000,
-            delivery_timeout_ms=90_000,
-        )
-        async with producer:
-            taken = 0
-            with pytest.raises(BufferFullError, match="5000"):
-                while True:
-                    await producer.send("t", bytes(500))
-                    taken += 1
-            with pytest.raises(BufferFullError, match="at once"):
-                await producer.send("t", bytes(6_000))
-            waiting = asyncio.create_task(producer.send("t", bytes(500)))
-            await asyncio.sleep(0)
-            waiting.cancel()
-            await asyncio.wait([waiting])
-            await producer.flush()
-            await producer.send("t", b"last")
-        assert 0 < taken < 10
-        return taken
-
-    taken = asyncio.run(script())
-    assert [len(record.value) for record in read_all(broker, "t")] == [500] * taken + [4]
 
 
 def test_what_the_broker_refuses_is_told_to_who_awaits_it(start_broker):

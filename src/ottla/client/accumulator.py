@@ -2,7 +2,8 @@
 
 What is taken counts against `buffer_memory` until it is acknowledged or failed. Who finds no room
 waits in a queue, first come first served, so that a large record is not passed by for ever by
-small ones; room that comes free is handed to the first. Cancelling who waits lets the next in.
+small ones; room that comes free is handed to the first, and nothing lingers meanwhile. Cancelling
+who waits lets the next in.
 """
 
 import asyncio
@@ -143,6 +144,8 @@ class Accumulator:
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         entry = size, future
         self._queue.append(entry)
+        self._sender.hurries_count += 1
+        self._sender.turn_soon()
         try:
             async with asyncio.timeout(settings.max_block_ms / 1_000):
                 has_room = await future
@@ -152,6 +155,7 @@ class Accumulator:
                 f"in {settings.max_block_ms} ms"
             ) from None
         finally:
+            self._sender.hurries_count -= 1
             if entry in self._queue:
                 self._queue.remove(entry)
             # The next one is let in when this one has taken its room, or gave up.

@@ -4,24 +4,34 @@
     closed      no more records; the section is compressed (by the sender, on a thread if large)
     sealed      a header and a CRC make it a batch: new bytes at every seal, never changed after,
                 so that a request which is still being written is never altered under it
-    settled     acknowledged with its base offset, or failed with a DeliveryError
+    settled     acknowledged with its base offset, or failed with a DeliveryError; or halved: then
+                its records share the fate of those batches
 
 A sequence, once given, stays with the batch through its retries: that is how a broker knows a
 twin. `is_uncertain`: some try of it was not answered, or with an error that does not exclude
 that it was appended.
 """
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from ottla.base.world import Bytes
 from ottla.client.delivery import Waiters
 from ottla.client.errors import DeliveryError
-from ottla.records.batch import HEADER, HEADER_BYTES, LENGTH_OVERHEAD, MAGIC, seal_batch
+from ottla.records.batch import (
+    HEADER,
+    HEADER_BYTES,
+    LENGTH_OVERHEAD,
+    MAGIC,
+    read_header,
+    seal_batch,
+)
 from ottla.records.builder import encode_headers
 from ottla.records.kernel import append, extend
-from ottla.records.record import Header
+from ottla.records.record import Header, iterate_body
 
 NO_SEQUENCE: Final = -1
+SEQUENCE_MASK: Final = 0x7FFF_FFFF
 RECORD_OVERHEAD_BYTES: Final = 32
 """What a record takes besides key, value and headers, at most."""
 
@@ -40,6 +50,7 @@ class Batch:
         "created_at",
         "deadline",
         "epoch",
+        "halves",
         "is_observed",
         "is_settled",
         "is_uncertain",
@@ -74,11 +85,12 @@ class Batch:
         self.is_settled = False
         self.is_observed = False
         self.base_offset = self.append_time_ms = -1
+        self.halves: tuple[Batch, ...] = ()
         self._error: DeliveryError | None = None
         self._waiters: Waiters | None = None
 
     def __repr__(self) -> str:
-        return f"{self.topic}-{self.partition} batch {self.number} of {self.count} records"
+        return f"{self.topic}-{self.partition} batch of {self.count} records"
 
     # ---- gathering
 
@@ -168,6 +180,39 @@ class Batch:
         self._error = error
         self._settled()
 
+    def halve(self) -> tuple["Batch", ...]:
+        """Give its records over to two batches, with its sequences and memory and what it was
+        tried: they come where it stood. There are two records at least."""
+        records = list(iterate_body(read_header(self.sealed()), bytes(self.body)))
+        middle = len(records) // 2
+        for first, half in ((0, records[:middle]), (middle, records[middle:])):
+            batch = Batch(
+                self.topic, self.partition, self.number + first, self.created_at, self.deadline
+            )
+            for record in half:
+                batch.append(record.timestamp, record.key, record.value, record.headers)
+            if self.base_sequence != NO_SEQUENCE:
+                sequence = (self.base_sequence + first) & SEQUENCE_MASK
+                batch.give_sequence(self.producer_id, self.epoch, sequence)
+            batch.tries = self.tries
+            self.halves += (batch,)
+        low, high = self.halves
+        low.reserved_bytes = self.reserved_bytes // 2
+        high.reserved_bytes = self.reserved_bytes - low.reserved_bytes
+        self.reserved_bytes, self.body = 0, bytearray()
+        self._settled()
+        return self.halves
+
+    def places(self, first: int, count: int) -> Iterator[tuple["Batch", int, int]]:
+        """Where so many of its records are by now: (batch, first in it, records)."""
+        if not self.halves:
+            yield self, first, count
+        for half in self.halves:
+            inside = max(0, min(count, half.count - first))
+            if inside:
+                yield from half.places(first, inside)
+            first, count = max(0, first - half.count), count - inside
+
     def _settled(self) -> None:
         self.is_settled = True
         self.payload = None
@@ -175,11 +220,13 @@ class Batch:
             self._waiters.wake()
 
     async def wait(self) -> None:
-        """Until it is settled."""
+        """Until it is settled, and its halves are."""
         if not self.is_settled:
             if self._waiters is None:
                 self._waiters = Waiters()
             await self._waiters.wait()
+        for half in self.halves:
+            await half.wait()
 
     def observed(self) -> None:
         """Somebody was told of the outcome."""

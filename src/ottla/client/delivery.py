@@ -5,7 +5,7 @@ future until somebody waits. Cancelling who waits cancels nothing else.
 """
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from ottla.client.errors import DeliveryError
@@ -43,6 +43,10 @@ class Parcel(Protocol):
     def error(self) -> DeliveryError | None: ...
     @property
     def is_settled(self) -> bool: ...
+    def places(self, first: int, count: int) -> "Iterator[tuple[Parcel, int, int]]":
+        """Where so many of its records are by now: (batch, first in it, records). Not itself
+        alone where it was too large and was halved."""
+
     async def wait(self) -> None: ...
     def observed(self) -> None: ...
 
@@ -58,21 +62,25 @@ class Delivery:
         self._timestamp_ms = timestamp_ms
 
     def done(self) -> bool:
-        return self._parcel.is_settled
+        return self._place()[0].is_settled
+
+    def _place(self) -> tuple[Parcel, int]:
+        parcel, index, _ = next(self._parcel.places(self._index, 1))
+        return parcel, index
 
     def __await__(self) -> Generator[Any, None, RecordMetadata]:
         return self._outcome().__await__()
 
     async def _outcome(self) -> RecordMetadata:
-        parcel = self._parcel
-        await parcel.wait()
+        await self._parcel.wait()
+        parcel, index = self._place()
         parcel.observed()
         if parcel.error is not None:
             raise copy_of(parcel.error) from parcel.error.__cause__
         return RecordMetadata(
             parcel.topic,
             parcel.partition,
-            parcel.base_offset + self._index if parcel.base_offset >= 0 else -1,
+            parcel.base_offset + index if parcel.base_offset >= 0 else -1,
             parcel.append_time_ms if parcel.append_time_ms >= 0 else self._timestamp_ms,
         )
 
@@ -102,8 +110,11 @@ class Deliveries:
 
     async def _outcome(self) -> list[Run]:
         failed_count, error = 0, None
-        for parcel, _, count in self.pieces:
-            await parcel.wait()
+        places: list[tuple[Parcel, int, int]] = []
+        for taken, begin, size in self.pieces:
+            await taken.wait()
+            places += taken.places(begin, size)
+        for parcel, _, count in places:
             parcel.observed()
             if parcel.error is not None:
                 failed_count += count
@@ -118,7 +129,7 @@ class Deliveries:
             Run(each.topic, each.partition, each.base_offset + first, count)
             if each.base_offset >= 0
             else Run(each.topic, each.partition, -1, count)
-            for each, first, count in self.pieces
+            for each, first, count in places
         ]
 
 

@@ -8,8 +8,9 @@
 Nothing here waits or sends: the sender asks for the next batch and tells what became of it.
 
 Idempotent. A batch keeps its sequence through all tries. Up to five are in flight, one until the
-first of an epoch is acknowledged (a broker that knows nothing of a producer takes any sequence,
-the second batch before the first too), and one at a time while something is being retried.
+first of an epoch, or of a topic that was made anew, is acknowledged (a broker that knows nothing
+of a producer takes any sequence, the second batch before the first too), and one at a time while
+something is being retried.
 - A broker takes sequences only without a gap. So an acknowledged batch proves that every earlier
   one of its epoch was appended, whatever was said or not said about it.
 - OUT_OF_ORDER_SEQUENCE_NUMBER while an earlier batch is unsettled: it was not its turn. When it
@@ -17,6 +18,9 @@ the second batch before the first too), and one at a time while something is bei
   (a broker that was started again knows the last batch of a producer alone). The next ones are
   tried; if one succeeds, that proves it. If none is left, what is certain not to be there gets a
   new sequence, what is uncertain fails, and is told to be uncertain.
+- What it refused before appending anything is not proven by a later success: then the broker had
+  forgotten the producer, and took what it should not. It is doubtful, and gets a new sequence.
+- A batch that is too large is halved; the halves have its place and its sequences (KIP-126).
 - A batch that failed for good leaves a gap. When all that has a sequence is settled, the lane
   goes on in the next epoch from sequence 0. The epoch is the lane's own: brokers compare epochs
   within a partition only. No sequence is ever given anew to what may have been appended.
@@ -31,15 +35,18 @@ Not idempotent. One batch in flight, so that order is kept; a retry may make a t
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Final
 
 from ottla.base.errors import ErrorCode
-from ottla.client.batch import NO_SEQUENCE, Batch
+from ottla.base.ids import ZERO_UUID, Uuid
+from ottla.client.batch import NO_SEQUENCE, SEQUENCE_MASK, Batch
 from ottla.client.errors import RETRIABLE, DeliveryError
 
 IN_FLIGHT_COUNT: Final = 5
-SEQUENCE_MASK: Final = 0x7FFF_FFFF
 EPOCH_MAX: Final = 32_767
+NUMBER_STEP: Final = 1 << 31
+"""From a batch's number to the next one's: the halves of a batch have theirs in between."""
 
 REFUSED_SEQUENCE: Final = frozenset(
     {
@@ -91,9 +98,10 @@ class Lane:
         self._retries = retries
         self._settled = settled
         self._numbers = 0
+        self._topic_id: Uuid = ZERO_UUID
 
     def next_number(self) -> int:
-        self._numbers += 1
+        self._numbers += NUMBER_STEP
         return self._numbers
 
     @property
@@ -125,6 +133,11 @@ class Lane:
         self.producer_id = self.epoch = NO_SEQUENCE
         self._has_gap = False
 
+    def meet(self, topic_id: Uuid) -> None:
+        """Batches go to this topic from now on."""
+        if topic_id != self._topic_id:
+            self._topic_id, self._has_acked = topic_id, False
+
     @property
     def has_gap(self) -> bool:
         """A batch with a sequence failed: nothing more can be appended in this epoch."""
@@ -139,15 +152,11 @@ class Lane:
 
     @property
     def may_send(self) -> bool:
-        """Whether one more may be in flight, if it is ready. Mends what is broken first."""
+        """Whether one more may be in flight, if it is ready."""
         if self.retry:
             return not self.in_flight
         if self.doubtful or self._has_gap:
-            if self.in_flight:
-                return False
-            self._mend()
-            if self.needs_producer_id or self._has_gap:
-                return False
+            return False
         most = self._max_in_flight if self._has_acked or not self._is_idempotent else 1
         return len(self.in_flight) < most
 
@@ -160,17 +169,19 @@ class Lane:
 
     def next_batch(self, now: float) -> Batch | None:
         """The batch to send now, if there is one: it is in flight from here on."""
+        self.mend()
+        batch = self.head
         if now < self.blocked_until or not self.may_send or self.needs_producer_id:
             return None
+        if batch is None or batch.payload is None:
+            return None
         if self.retry:
-            batch = self.retry.pop(0)
-        elif self.ready and self.ready[0].payload is not None:
-            batch = self.ready.popleft()
+            del self.retry[0]
+        else:
+            self.ready.popleft()
             if self._is_idempotent:
                 batch.give_sequence(self.producer_id, self.epoch, self._next_sequence)
                 self._next_sequence = (self._next_sequence + batch.count) & SEQUENCE_MASK
-        else:
-            return None
         batch.tries += 1
         self.in_flight.append(batch)
         return batch
@@ -182,14 +193,17 @@ class Lane:
         self.failures_count, self.blocked_until = 0, 0.0
         self._has_acked = True
         for waiting in (self.doubtful, self.retry):
-            for earlier in [each for each in waiting if self._is_proven_by(each, batch)]:
+            for earlier in [each for each in waiting if self._is_before(each, batch)]:
                 waiting.remove(earlier)
-                earlier.settle(-1)
-                self._settled(earlier)
+                if earlier.is_uncertain:
+                    earlier.settle(-1)
+                    self._settled(earlier)
+                else:
+                    self.doubtful.append(earlier)
         batch.settle(base_offset, append_time_ms)
         self._settled(batch)
 
-    def _is_proven_by(self, earlier: Batch, batch: Batch) -> bool:
+    def _is_before(self, earlier: Batch, batch: Batch) -> bool:
         same_epoch = (earlier.producer_id, earlier.epoch) == (batch.producer_id, batch.epoch)
         return self._is_idempotent and same_epoch and earlier.number < batch.number
 
@@ -218,6 +232,17 @@ class Lane:
         else:
             self._fail(batch, cause, code)
 
+    def halved(self, batch: Batch) -> tuple[Batch, ...]:
+        """The broker finds it too large: its halves, which are tried instead when they have a
+        payload. None where it is one record, or may have been written."""
+        if batch.count == 1 or batch.is_uncertain:
+            return ()
+        self.in_flight.remove(batch)
+        halves = batch.halve()
+        for half in halves:
+            self._retry(half)
+        return halves
+
     def unanswered(self, batch: Batch, cause: str, now: float, retry_at: float) -> None:
         """The connection broke, or the answer did not come in time."""
         self.in_flight.remove(batch)
@@ -227,10 +252,22 @@ class Lane:
     def not_sent(self, batch: Batch) -> None:
         """It did not leave after all."""
         self.in_flight.remove(batch)
+        batch.tries -= 1
         self._retry(batch)
 
+    @property
+    def next_deadline(self) -> float:
+        """When `expire` will find something, if nothing happens before."""
+        heads = [each[0].deadline for each in (self.in_flight, self.retry, self.ready) if each]
+        return min(heads, default=inf)
+
     def expire(self, now: float) -> None:
-        """Fail what is past its deadline and not in flight."""
+        """Fail what is past its deadline. What is in flight is uncertain; its answer, if it still
+        comes, is not looked at: it was told to have failed."""
+        for batch in [each for each in self.in_flight if each.deadline <= now]:
+            self.in_flight.remove(batch)
+            batch.is_uncertain = True
+            self._fail(batch, f"{batch}: delivery_timeout_ms is over", None)
         for batch in [each for each in self.retry if each.deadline <= now]:
             self.retry.remove(batch)
             self._fail(batch, f"{batch}: delivery_timeout_ms is over", None)
@@ -257,8 +294,9 @@ class Lane:
             self._fail(batch, f"{batch}: {cause}", code)
 
     def mend(self) -> None:
-        """Go on when nothing but doubtful batches is left: no later one will prove them."""
-        if self.doubtful and not (self.in_flight or self.retry or self.ready):
+        """Begin the next epoch where something is doubtful or lost, as soon as nothing that has a
+        sequence is left to be tried: no later batch will prove what is doubtful."""
+        if (self.doubtful or self._has_gap) and not (self.in_flight or self.retry):
             self._mend()
 
     # ---- inside
@@ -288,9 +326,8 @@ class Lane:
         self._settled(batch)
 
     def _mend(self) -> None:
-        """All that had a sequence is settled or doubtful: go on in the next epoch."""
         doubtful, self.doubtful = self.doubtful, []
-        for batch in reversed(doubtful):
+        for batch in sorted(doubtful, key=lambda each: -each.number):
             if batch.is_uncertain or self._is_transactional:
                 self._fail(
                     batch,
@@ -304,5 +341,6 @@ class Lane:
             return
         if self.epoch >= EPOCH_MAX:
             self.used_up_id, self.producer_id = self.producer_id, NO_SEQUENCE
+            self._has_gap = False
         else:
             self.take_producer_id(self.producer_id, self.epoch + 1)

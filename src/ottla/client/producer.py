@@ -205,9 +205,11 @@ class Producer(Transactional):
         the first ones; `flush` tells if that fails.
         """
         view = await self._topic(topic)
-        deliveries = Deliveries()
+        deliveries, settings = Deliveries(), self.settings
         many = Many(
-            run_bytes=max(1, min(self.settings.batch_size, self.settings.max_request_size)),
+            run_bytes=max(
+                1, min(settings.batch_size, settings.max_request_size, settings.buffer_memory)
+            ),
             is_quick=partition is not None or self._for_bytes is not None,
             choose=self._chooser(view, partition),
             take=partial(self._take_run, deliveries, view),
@@ -345,13 +347,13 @@ class Producer(Transactional):
 
     async def _settle_all(self) -> None:
         waiting = [batch for batch in self._accumulator.batches() if batch.count]
-        self._sender.flushes_count += 1
+        self._sender.hurries_count += 1
         self._sender.turn_soon()
         try:
             for batch in waiting:
                 await batch.wait()
         finally:
-            self._sender.flushes_count -= 1
+            self._sender.hurries_count -= 1
 
     def _all_views(self) -> dict[str, TopicView]:
         return self._cluster.topics

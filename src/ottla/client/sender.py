@@ -5,6 +5,8 @@ full, an answer came, a connection stands, metadata are new, a timer is due. It 
 that hold anything, closes what has lingered, and sends what may be sent: to each leader one
 request at a time with at most one batch of each partition, five requests in flight. Sending is
 one call that never waits (`Channel.send`), so batches leave in the order in which lanes give them.
+A lane that was served goes behind the others, so that none starves where a request is too small
+for all of them.
 
 What takes long happens beside it: connecting, getting a producer id, compressing a large batch
 (on a helper thread; a batch is sent when that is done).
@@ -14,7 +16,7 @@ Throttling: a node that asked for it is sent nothing until its time is over (KIP
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -74,8 +76,8 @@ class Sender:
         self.admits: Callable[[Lane], bool] | None = None
         """Of a transactional producer: whether a lane may send now."""
         self.is_second_version: Callable[[], bool] = lambda: False
-        self.flushes_count = 0
-        """While above 0 nothing lingers."""
+        self.hurries_count = 0
+        """Who waits for what is there to leave: while above 0 nothing lingers."""
         cluster.on_change.append(self.turn_soon)
 
     def close(self) -> None:
@@ -164,6 +166,8 @@ class Sender:
             if self.admits is not None and not self.admits(lane):
                 continue  # until `turn_soon` is called
             leader = self._cluster.leader_of(lane.topic, lane.partition)
+            if leader >= 0:
+                lane.meet(self._cluster.topics[lane.topic].id)
             if leader < 0:
                 self._cluster.refresh_soon()
             elif lane.needs_producer_id and not self._gives_producer_id(lane):
@@ -180,17 +184,14 @@ class Sender:
         next_at = lane.blocked_until if lane.blocked_until > now else now + 3_600.0
         if batch is not None and batch.count:
             due_at = batch.created_at + self._settings.linger_ms / 1_000
-            if self.flushes_count or due_at <= now:
+            if self.hurries_count or due_at <= now:
                 # While it could not be sent anyway, it goes on gathering.
                 if not lane.ready and now >= lane.blocked_until and lane.may_send:
                     lane.close_open()
                     self.closed(batch)
             else:
                 next_at = min(next_at, due_at)
-        waiting = lane.retry or lane.ready
-        if waiting:
-            next_at = min(next_at, min(each.deadline for each in waiting))
-        return next_at
+        return min(next_at, lane.next_deadline)
 
     def _serve(self, leader: int, lanes: list[Lane], now: float) -> float:
         """Send to one node what it may be sent; when to look again at the latest."""
@@ -208,21 +209,23 @@ class Sender:
             self._send(leader, channel, sent)
         return now + 3_600.0
 
-    def _take(self, lanes: Iterable[Lane], now: float) -> Sent:
-        """A batch of each lane that has one, as many as fit into a request."""
+    def _take(self, lanes: list[Lane], now: float) -> Sent:
+        """A batch of each lane that has one, as many as fit into a request; those lanes go behind
+        the others."""
         sent: Sent = []
+        left: list[Lane] = []
         room = self._settings.max_request_size
         for lane in lanes:
-            if not lane.may_send:  # which mends what is broken: then there may be a head
-                continue
             head = lane.head
-            if head is None or (sent and head.sent_bytes > room):
-                continue
-            batch = lane.next_batch(now)
+            is_too_large = head is not None and sent and head.sent_bytes > room
+            batch = None if is_too_large else lane.next_batch(now)
             if batch is None:
-                continue
-            room -= batch.sent_bytes
-            sent.append((lane, batch))
+                left.append(lane)
+            else:
+                room -= batch.sent_bytes
+                sent.append((lane, batch))
+                self._lanes[lane] = self._lanes.pop(lane)
+        lanes[:] = [*left, *(lane for lane, _ in sent)]
         return sent
 
     def _send(self, leader: int, channel: Channel, sent: Sent) -> None:
@@ -302,6 +305,10 @@ class Sender:
             code = code_of(row.error_code)
             if not code:
                 lane.acknowledged(batch, row.base_offset, row.log_append_time_ms)
+                continue
+            if code is ErrorCode.MESSAGE_TOO_LARGE and (halves := lane.halved(batch)):
+                for half in halves:
+                    self.closed(half)
                 continue
             is_stale = is_stale or code in STALE_METADATA
             retry_at = self._retry_at(lane, now)
