@@ -109,6 +109,20 @@ def test_a_topic_is_waited_for_while_it_is_made(stage):
     played(stage, script)
 
 
+def test_who_gives_up_waiting_for_a_topic_takes_it_from_nobody_else(stage):
+    serve(stage, [], *[[topic_row(error=5)]] * 5, [topic_row("t", 1)])
+
+    async def script(cluster):
+        await cluster.start()
+        first, second = (asyncio.create_task(cluster.topic("t", 5_000)) for _ in range(2))
+        await asyncio.sleep(0.3)
+        first.cancel()
+        assert (await second).name == "t"
+        assert all(request.topics for request in asked(stage)[1:])
+
+    played(stage, script)
+
+
 @pytest.mark.parametrize("code", [ErrorCode.INVALID_TOPIC_EXCEPTION, 29])
 def test_a_topic_that_is_refused_is_told_at_once(stage, code):
     serve(stage, [topic_row(error=code)])

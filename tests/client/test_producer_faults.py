@@ -55,7 +55,8 @@ class Partitions:
             if not self.is_dumb:
                 rows.append(self.take(row.index, records))
         topic = TopicProduceResponse(name="t", topic_id=TOPIC_ID, partition_responses=rows)
-        return None if self.is_dumb else ProduceResponse(responses=[topic])
+        is_silent = self.is_dumb or not request.acks
+        return None if is_silent else ProduceResponse(responses=[topic])
 
     def take(self, index, records):
         log = self.logs[index]
@@ -63,7 +64,9 @@ class Partitions:
             return PartitionProduceResponse(index=index, error_code=10, base_offset=-1)
         header = read_header(records)
         twin = index, header.producer_id, header.producer_epoch, header.base_sequence
-        base_offset = self.taken.setdefault(twin, len(log))
+        base_offset = len(log)
+        if header.producer_id >= 0:
+            base_offset = self.taken.setdefault(twin, len(log))
         if base_offset == len(log):
             log += [record.value for record in iterate_records(records, 1 << 30)]
         return PartitionProduceResponse(index=index, base_offset=base_offset)
@@ -235,3 +238,77 @@ def test_no_partition_starves_behind_others_that_fill_every_request(stage):
     for start in range(9, 300, 50):
         turns = [order[start : start + 30].count(index) for index in range(8)]
         assert min(turns) >= 3, turns
+
+
+def test_what_is_never_answered_waits_for_a_broker_that_does_not_read(stage):
+    """acks=0: what was told to be gone is not kept beside `buffer_memory` without a bound."""
+    broker = Partitions(stage)
+
+    async def script(producer):
+        await producer.send_and_wait("t", b"first")
+        await asyncio.sleep(1)
+        stage.accepted[-1].connection.pause()
+        with pytest.raises(BufferFullError, match="no room"):
+            while True:
+                await producer.send("t", bytes(1_000))
+        (channel,) = (peer.channel for peer in producer._cluster._peers.values())
+        assert 50_000 < channel.unsent_bytes < 100_000
+        stage.accepted[-1].connection.resume()
+        await producer.flush()
+        await producer.send_and_wait("t", b"last")
+        await asyncio.sleep(1)
+        assert broker.logs[0][0] == b"first" and broker.logs[0][-1] == b"last"
+        assert len(broker.logs[0]) > 200
+
+    played(
+        stage,
+        script,
+        acks=0,
+        max_request_size=50_000,
+        buffer_memory=100_000,
+        max_block_ms=2_000,
+    )
+
+
+# ---- ending
+
+
+def test_what_the_block_raised_goes_before_what_was_not_delivered(stage, caplog):
+    broker = Partitions(stage)
+    broker.is_dumb = True
+
+    async def whole():
+        with pytest.raises(asyncio.CancelledError):
+            async with Producer(
+                world=stage.world,
+                bootstrap_servers=f"broker:{PORT}",
+                request_timeout_ms=1_000,
+                delivery_timeout_ms=2_000,
+            ) as producer:
+                await producer.send("t", b"x")
+                raise asyncio.CancelledError
+
+    stage.play(whole)
+    assert "not delivered: t-0" in caplog.text
+
+
+def test_closing_that_is_cancelled_twice_leaves_nobody_waiting(stage):
+    broker = Partitions(stage)
+    broker.is_dumb = True
+
+    async def whole():
+        producer = Producer(world=stage.world, bootstrap_servers=f"broker:{PORT}")
+        await producer.start()
+        delivery = await producer.send("t", b"x")
+        await asyncio.sleep(1)
+        closing = asyncio.create_task(producer.close())
+        for _ in range(2):
+            await asyncio.sleep(0)
+            closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        with pytest.raises(DeliveryError, match="closed") as told:
+            await delivery
+        assert told.value.is_uncertain and producer._accumulator.used_bytes == 0
+
+    stage.play(whole)

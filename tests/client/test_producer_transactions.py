@@ -13,6 +13,7 @@ from ottla.client.errors import (
     ConfigError,
     DeliveryError,
     ProducerFencedError,
+    TimedOutError,
     TransactionError,
 )
 from ottla.client.offsets import GroupMetadata
@@ -195,6 +196,51 @@ def test_what_waits_behind_a_refused_record_is_told(start_broker, version):
                         await large
                     await behind
         assert await committed(broker) == []
+
+    asyncio.run(script())
+
+
+def test_a_commit_that_failed_when_nobody_waited_is_told_by_the_next_block(start_broker, version):
+    broker = start_broker(settings={"message.max.bytes": "1000"})
+
+    async def script():
+        async with producer_of(broker) as producer:
+            await producer.begin_transaction()
+            await producer.send("t", bytes(5_000))
+            committing = asyncio.create_task(producer.commit_transaction())
+            await asyncio.sleep(0)
+            committing.cancel()
+            await asyncio.wait([committing])
+            with pytest.raises(TransactionError, match="MESSAGE_TOO_LARGE"):
+                async with producer.transaction():
+                    pytest.fail("the one before is to be aborted first")
+            async with producer.transaction():
+                await producer.send("t", b"after")
+        assert await committed(broker) == [b"after"]
+
+    asyncio.run(script())
+
+
+def test_an_abort_that_was_not_answered_is_asked_for_again_before_the_next_block(broker, version):
+    async def script():
+        async with producer_of(broker) as producer:
+            end, calls = producer._transacting._end_at_coordinator, []
+
+            async def late(**how):
+                calls.append(how)
+                if len(calls) == 1:
+                    raise TimedOutError("no answer")
+                await end(**how)
+
+            producer._transacting._end_at_coordinator = late
+            await producer.begin_transaction()
+            await producer.send_and_wait("t", b"never")
+            with pytest.raises(TimedOutError):
+                await producer.abort_transaction()
+            async with producer.transaction():
+                await producer.send("t", b"seen")
+            assert [how["is_commit"] for how in calls] == [False, False, True]
+        assert await committed(broker) == [b"seen"]
 
     asyncio.run(script())
 

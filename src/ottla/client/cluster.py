@@ -11,6 +11,7 @@ Coordinators are looked up when first asked for and forgotten when they refuse.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 from typing import TypeVar
@@ -71,6 +72,8 @@ class Cluster:
         """Called after each answer with metadata, and when `channel` has connected or failed."""
         self._creates_topics = creates_topics
         self._wanted: dict[str, None] = {}
+        self._awaited: Counter[str] = Counter()
+        """Topics that were asked for and are not known yet: how many wait for each."""
         self.is_whole = False
         """Whether `topics` are all there are (`want_all`), as of the last answer."""
         self._wants_all = False
@@ -115,9 +118,8 @@ class Cluster:
         view = self.topics.get(name)
         if view is not None:
             return view
-        was_wanted = name in self._wanted
-        self._wanted[name] = None
         error: Exception = KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        self._awaited[name] += 1
         try:
             async with asyncio.timeout(timeout_ms / 1_000):
                 while True:
@@ -127,6 +129,7 @@ class Cluster:
                         error = failure
                     view = self.topics.get(name)
                     if view is not None:
+                        self._wanted[name] = None
                         return view
                     code = self.topic_errors.get(name, ErrorCode.NONE)
                     if code:
@@ -140,8 +143,9 @@ class Cluster:
                 ) from None
             raise TimedOutError(f"topic {name!r}: no metadata in {timeout_ms} ms") from error
         finally:
-            if not was_wanted and name not in self.topics:
-                self._wanted.pop(name, None)
+            self._awaited[name] -= 1
+            if not self._awaited[name]:
+                del self._awaited[name]
 
     def want(self, names: Iterable[str]) -> None:
         """Keep what is known of these topics fresh, from the next refresh on."""
@@ -206,7 +210,7 @@ class Cluster:
         causes = []
         for peer in self._candidates():
             self._has_new_wants = False
-            wanted = [MetadataRequestTopic(name=name) for name in self._wanted]
+            wanted = [MetadataRequestTopic(name=name) for name in {**self._wanted, **self._awaited}]
             request = MetadataRequest(
                 topics=None if self._wants_all else wanted,
                 allow_auto_topic_creation=self._creates_topics,

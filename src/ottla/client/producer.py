@@ -13,6 +13,7 @@ record; cancelling who awaits a delivery takes nothing back.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final, Self, Unpack
 
@@ -123,19 +124,25 @@ class Producer(Transactional):
 
     async def _end(self) -> None:
         self._is_open, self._is_ended, self._views = False, True, {}
-        if self._transacting is not None:
-            await self._transacting.close()
         self._sender.close()
         self._accumulator.close("the producer was closed")
-        await self._cluster.close()
-        self._close_world()
+        async with AsyncExitStack() as ends:  # each ends, even where another is cancelled
+            ends.callback(self._close_world)
+            ends.push_async_callback(self._cluster.close)
+            if self._transacting is not None:
+                ends.push_async_callback(self._transacting.close)
 
     async def __aenter__(self) -> Self:
         await self.start()
         return self
 
-    async def __aexit__(self, *_: Any) -> None:
-        await self.close()
+    async def __aexit__(self, kind: object, *_: Any) -> None:
+        """What the block raised goes before a DeliveryError, which is in the log."""
+        try:
+            await self.close()
+        except DeliveryError:
+            if kind is None:
+                raise
 
     def _open_world(self) -> World:
         raise ClientError("a producer needs a world; ottla.Producer brings its own")

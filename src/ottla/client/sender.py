@@ -11,6 +11,9 @@ for all of them.
 What takes long happens beside it: connecting, getting a producer id, compressing a large batch
 (on a helper thread; a batch is sent when that is done).
 
+With acks=0 nothing is answered, so a node is sent more only when it has taken nearly all that went
+before: else what a slow one does not read would pile up outside of `buffer_memory`.
+
 Throttling: a node that asked for it is sent nothing until its time is over (KIP-219).
 """
 
@@ -201,13 +204,21 @@ class Sender:
         channel = self._cluster.channel(leader)
         if channel is None:
             return now + 3_600.0
-        most = self._settings.max_in_flight_requests_per_connection
-        while self._in_flight.get(leader, 0) < most:
+        while self._may_send(leader, channel):
             sent = self._take(lanes, now)
             if not sent:
                 break
             self._send(leader, channel, sent)
         return now + 3_600.0
+
+    def _may_send(self, leader: int, channel: Channel) -> bool:
+        if not channel.is_open:
+            return False
+        settings = self._settings
+        if settings.acks_number:
+            return self._in_flight.get(leader, 0) < settings.max_in_flight_requests_per_connection
+        channel.on_drained = self.turn_soon
+        return channel.unsent_bytes < settings.max_request_size
 
     def _take(self, lanes: list[Lane], now: float) -> Sent:
         """A batch of each lane that has one, as many as fit into a request; those lanes go behind

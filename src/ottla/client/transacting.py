@@ -240,6 +240,8 @@ class Transacting:
     async def begin(self) -> None:
         if self._ending is not None and not self._ending.done():
             await asyncio.wait([self._ending])  # whose waiter was cancelled
+        if self.book.state is State.ABORTING:  # which was not answered in time
+            await self.end(is_commit=False)
         self.book.begin(is_second_version=self._has_second_version)
 
     async def end(self, *, is_commit: bool) -> None:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from ottla.base.ids import PartitionIndex, TopicPartition
-from ottla.client.errors import ClientError
+from ottla.client.errors import ClientError, TransactionError
 from ottla.client.offsets import GroupMetadata, OffsetAndMetadata
 from ottla.client.topology import TopicView
 from ottla.client.transacting import Transacting
@@ -42,7 +42,11 @@ class Transactional:
         async with producer.transaction():
             await producer.send("greetings", b"hello")
         """
-        await self.begin_transaction()
+        try:
+            await self.begin_transaction()
+        except TransactionError as error:  # of a commit that nobody waited for to its end
+            await self._abort_for(error)
+            raise
         try:
             yield
             if self._it().book.state is not State.READY:  # ended inside

@@ -16,7 +16,7 @@ Cancelling who waits leaves the channel as it was: the answer is dropped when it
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -80,6 +80,8 @@ class Channel:
         self._waiting: deque[_Waiting] = deque()
         self._correlation_id = 0
         self._failure: RpcError | None = None
+        self.on_drained: Callable[[], None] = lambda: None
+        """Called when all that was sent has left."""
 
     @classmethod
     async def open(cls, world: World, host: str, port: int, settings: ChannelSettings) -> "Channel":
@@ -114,6 +116,11 @@ class Channel:
     @property
     def is_open(self) -> bool:
         return self._failure is None
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Of requests that the broker has not taken yet."""
+        return self._connection.unsent_bytes
 
     @property
     def in_flight_count(self) -> int:
@@ -230,7 +237,7 @@ class Channel:
             waiting.answer.set_result(response)
 
     def drained(self) -> None:
-        return
+        self.on_drained()
 
     def lost(self, cause: str) -> None:
         self._end(DisconnectedError(f"{self.peer}: {cause}"))
