@@ -1,6 +1,6 @@
 """A consumer's side of a fetch session: what is named, what is forgotten, when it begins anew."""
 
-from ottla.base.ids import TopicPartition
+from ottla.base.ids import ZERO_UUID, TopicPartition
 from ottla.client.fetch_session import FetchSession, Wanted
 
 A, B = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -19,7 +19,12 @@ def test_only_what_changed_is_named():
     assert (plan.session_id, plan.epoch, list(plan.named), plan.forgotten) == (7, 1, [A], [])
     session.answered(7)
     plan = session.plan({B: want(0)}, uses_ids=True)
-    assert (plan.session_id, plan.epoch, list(plan.named), plan.forgotten) == (7, 2, [], [A])
+    assert (plan.session_id, plan.epoch, list(plan.named), plan.forgotten) == (
+        7,
+        2,
+        [],
+        [(A, ZERO_UUID)],
+    )
     session.answered(7)
     assert list(session.plan({A: want(5), B: want(0)}, uses_ids=True).named) == [A]
 

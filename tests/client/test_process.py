@@ -404,6 +404,70 @@ def test_cancelling_leaves_the_consumer_usable(broker):
     run(script)
 
 
+def test_a_handler_that_is_cancelled_by_others_has_failed(broker):
+    async def script():
+        await fill(broker, range(3))
+        begun = []
+
+        async def handle(record):
+            begun.append(record.offset)
+            if record.offset == 1:
+                raise asyncio.CancelledError  # as of a task of its own that was cancelled
+
+        async with consumer_of(broker) as consumer:
+            consumer.assign([("t", 0)])
+            with pytest.raises(ProcessingError, match="t-0 offset 1: given up after 3 tries"):
+                await consumer.process(handle, order="partition", retry=QUICK)
+            assert begun == [0, 1, 1, 1]
+
+    run(script)
+
+
+def test_a_seek_in_a_full_partition_is_followed(broker):
+    async def script():
+        await fill(broker, range(10))
+        seen, go_on = [], asyncio.Event()
+
+        async def handle(record):
+            seen.append(record.offset)
+            await go_on.wait()
+            if len(seen) > 2 and record.offset == 9:
+                consumer.stop_processing()
+
+        async with consumer_of(broker) as consumer:
+            consumer.assign([("t", 0)])
+            processing = asyncio.create_task(
+                consumer.process(handle, order="none", concurrency=2, max_pending=2)
+            )
+            while len(seen) < 2:
+                await asyncio.sleep(0.01)
+            consumer.seek(("t", 0), 8)
+            go_on.set()
+            await processing
+            assert seen[-2:] == [8, 9]
+            assert await committed(consumer) == 10
+
+    run(script)
+
+
+def test_after_it_nothing_is_committed_but_by_the_options(broker):
+    async def script():
+        await fill(broker, range(10))
+        async with consumer_of(broker, enable_auto_commit=False, max_poll_records=1) as consumer:
+            consumer.assign([("t", 0)])
+            with pytest.raises(ProcessingError):
+                await consumer.process(
+                    lambda record: [][: 1 // (4 - record.offset)], order="partition", retry=QUICK
+                )
+            assert await committed(consumer) == 4, "what was done"
+            for offset in (4, 5, 6):
+                assert [each.offset for each in await consumer.poll(5_000)] == [offset]
+        async with consumer_of(broker) as consumer:
+            assert await committed(consumer) == 4
+
+    run(script)
+
+
 def test_dead_letters_that_cannot_be_delivered_stop_it(broker):
     async def script():
         await fill(broker, range(1))

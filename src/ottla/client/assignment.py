@@ -18,7 +18,7 @@ Nothing is handed out of a partition that is stopped, for any of these reasons:
 from collections import deque
 from typing import Final
 
-from ottla.base.ids import TopicPartition
+from ottla.base.ids import ZERO_UUID, TopicPartition
 from ottla.client.records import Columns, FetchedBatch, columns_of
 
 EARLIEST: Final = -2
@@ -34,18 +34,24 @@ class PartitionState:
         "blocked_until",
         "buffer",
         "buffered_bytes",
+        "checked_epoch",
         "done",
+        "epoch",
         "error",
         "fetch_offset",
         "head",
         "head_at",
         "high_watermark",
         "key",
+        "last_epoch",
         "last_stable_offset",
+        "or_else",
         "position",
         "read_replica",
+        "read_replica_until",
         "reset_to",
         "stops",
+        "topic_id",
         "turn",
     )
 
@@ -58,6 +64,8 @@ class PartitionState:
         self.reset_to: int | None = None
         """A ListOffsets timestamp that says where to begin; None: the committed offset, and the
         consumer's policy where there is none."""
+        self.or_else: int | None = None
+        """Where to begin if the group has committed nothing, before the policy is asked."""
         self.turn = 0
         self.buffer: deque[FetchedBatch] = deque()
         self.buffered_bytes = 0
@@ -72,17 +80,34 @@ class PartitionState:
         """To be raised by the next poll."""
         self.high_watermark = self.last_stable_offset = -1
         self.read_replica = -1
-        """A replica that the leader prefers for this consumer (KIP-392)."""
+        """A replica that the leader prefers for this consumer (KIP-392), for a while."""
+        self.read_replica_until = 0.0
+        self.topic_id = ZERO_UUID
+        """Of the topic that the position belongs to; a topic that is made anew has another."""
+        self.epoch = self.last_epoch = -1
+        """Leader epochs of the last record that was handed out, and that was fetched; -1 where
+        they are not known."""
+        self.checked_epoch = -1
+        """The leader epoch in which a leader has not denied the record before `fetch_offset`."""
 
-    def seek(self, offset: int | None, reset_to: int | None = None) -> None:
-        """Go to an offset, or find it again."""
+    def seek(
+        self,
+        offset: int | None,
+        reset_to: int | None = None,
+        *,
+        or_else: int | None = None,
+        epoch: int = -1,
+    ) -> None:
+        """Go to an offset, or find it again. `epoch` is that of the record before it."""
         self.turn += 1
         self.position = self.done = offset
         self.fetch_offset = -1 if offset is None else offset
-        self.reset_to = reset_to
+        self.reset_to, self.or_else = reset_to, or_else
         self.buffer.clear()
         self.buffered_bytes = 0
         self.head = None
+        self.epoch = self.last_epoch = epoch
+        self.checked_epoch = -1
         self.error = None
         self.blocked_until = 0.0
 
@@ -98,6 +123,7 @@ class PartitionState:
         self.buffer.append(batch)
         self.buffered_bytes += len(batch.data)
         self.fetch_offset = batch.header.last_offset + 1
+        self.last_epoch = batch.header.partition_leader_epoch
 
     def first(self) -> Columns | None:
         """The first buffered batch that has records from the position on, decoded. KafkaError
@@ -123,6 +149,7 @@ class PartitionState:
         else:
             self.position = head.offsets[stop]
             self.head_at = stop
+            self.epoch = self.buffer[0].header.partition_leader_epoch
 
     def _skip_first(self) -> None:
         """The first batch holds nothing to be handed out: whoever was done still is."""
@@ -135,4 +162,5 @@ class PartitionState:
         batch = self.buffer.popleft()
         self.buffered_bytes -= len(batch.data)
         self.position = batch.header.last_offset + 1
+        self.epoch = batch.header.partition_leader_epoch
         self.head = None

@@ -16,10 +16,10 @@ import logging
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
-from ottla.base.errors import ErrorCode
+from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import TopicPartition
 from ottla.client.classic_member import ClassicMember, Turn
-from ottla.client.errors import NoBrokersError
+from ottla.client.errors import RETRIABLE, NoBrokersError
 from ottla.client.membership import Membership, OutOfGroupError, StalledError
 from ottla.client.offsets import GroupMetadata
 from ottla.protocol.messages.heartbeat import HeartbeatResponse
@@ -88,7 +88,7 @@ class ClassicMembership(Membership):
 
     async def _generation(self) -> None:
         self._counts = {}
-        self._topics = self._subscription.names(self._cluster.topics)
+        self._topics = self._names()
         owned = self._ownership.keys
         leaving = [key for key in owned if self._member.is_eager or key.topic not in self._topics]
         if leaving:
@@ -101,6 +101,14 @@ class ClassicMembership(Membership):
         if await self._beating(self._adopt(assignment)):
             return
         await self._beating(self._wait_rejoin())
+
+    def _names(self) -> list[str]:
+        """The topics subscribed to; KafkaError for one that the cluster refuses."""
+        for name in self._subscription.topics:
+            code = self._cluster.topic_errors.get(name, ErrorCode.NONE)
+            if code and code not in RETRIABLE:
+                raise KafkaError(code, f"topic {name!r}: {code.name}")
+        return self._subscription.names(self._cluster.topics)
 
     async def _join_and_sync(self) -> list[TopicPartition] | None:
         """The assignment; None where it has to join again."""
@@ -192,7 +200,7 @@ class ClassicMembership(Membership):
 
     async def _wait_rejoin(self) -> None:
         while not self._must_rejoin:
-            topics = self._subscription.names(self._cluster.topics)
+            topics = self._names()
             if topics != self._topics or self._counts != self._counts_of(self._counts):
                 return
             is_missing = not all(self._counts.values())

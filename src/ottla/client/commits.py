@@ -54,15 +54,30 @@ class Commits:
             async with self._turn:
                 self.is_suspended = True
 
+    async def end_processing(self, *, is_transactional: bool) -> None:
+        """Commit what is done once more; then auto-commit is what the options say."""
+        states = list(self._states.values())
+        if is_transactional:
+            # It is committed, or another's by now: to commit it again could only undo that.
+            self._kept.update((each.key, each.done) for each in states if each.done is not None)
+        self.is_suspended = False
+        try:
+            await self.commit_done(states, self._settings.default_api_timeout_ms)
+        finally:
+            self._is_forced = False
+            if not self.is_automatic:
+                await self.close()
+
     def start(self) -> None:
         """Commit on and on, where auto-commit is on."""
         if self.is_automatic and self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._on_and_on())
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
 
     async def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata] | None) -> None:
         """By default the position of every partition. CommitFailedError where the partition went
@@ -76,7 +91,7 @@ class Commits:
             raise TimedOutError("the group is being rebalanced for too long") from None
         if offsets is None:
             offsets = {
-                key: OffsetAndMetadata(state.position)
+                key: OffsetAndMetadata(state.position, leader_epoch=state.epoch)
                 for key, state in self._states.items()
                 if state.position is not None
             }

@@ -208,12 +208,12 @@ class Consumer(Consuming):
                 await outlet.producer()  # which ends what one of its name left open
             await run.run()
         finally:
-            self._ownership.drain = self._ownership.drop = self._processing = None
-            self._commits.is_suspended = False
-            await outlet.close()
-        await self._commits.commit_done(
-            list(self._states.values()), self.settings.default_api_timeout_ms
-        )
+            self._ownership.drain = self._ownership.drop = None
+            try:
+                await outlet.close()
+                await self._commits.end_processing(is_transactional=given.transactional)
+            finally:
+                self._processing = None
 
     def stop_processing(self) -> None:
         """`process` begins nothing more, finishes what is at work, and returns."""
@@ -225,9 +225,8 @@ class Consumer(Consuming):
     async def position(self, partition: Key) -> int:
         """Offset of the next record to be handed out. Raises what is in the way of finding it:
         TimedOutError, NoOffsetError, KafkaError for a topic that is not there."""
-        state = self._state(partition)
         self._told()
-        while state.position is None:
+        while (state := self._state(partition)).position is None:
             if state.error is not None:
                 raise state.error
             await self._reader.wait_change()

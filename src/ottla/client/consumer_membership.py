@@ -93,10 +93,11 @@ class ConsumerMembership(Membership):
                 name = self._cluster.name_of(topic_id)
                 if name is not None:
                     wanted[TopicPartition(name, PartitionIndex(index))] = topic_id, index
-            gone = [key for key in self._owned if key not in wanted]
-            come = [key for key in wanted if key not in self._owned]
+            gone = [key for key, place in self._owned.items() if wanted.get(key) != place]
+            come = [key for key, place in wanted.items() if self._owned.get(key) != place]
             if gone or come:
                 _log.info("group %s: epoch %d", self._settings.group_id, self._member.epoch)
+                await self._ownership.lose([key for key in gone if key in wanted])  # made anew
                 await self._ownership.give_up(gone)
                 for key in gone:
                     del self._owned[key]

@@ -1,13 +1,20 @@
 """What a consumer is configured with, by Kafka's names and defaults."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ottla.client.assignment import EARLIEST, LATEST
 from ottla.client.errors import ConfigError
 from ottla.client.settings import ClientSettings, at_least
 
-RESETS: Final = ("earliest", "latest", "none")
+RESETS: Final = {"earliest": EARLIEST, "latest": LATEST, "none": None}
+UNITS_MS: Final = {"days": 86_400_000, "hours": 3_600_000, "minutes": 60_000, "seconds": 1_000}
+DURATION: Final = re.compile(
+    r"by_duration:P(?:(?P<days>\d+)D)?"
+    r"(?:T(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+(?:\.\d+)?)S)?)?"
+)
 GROUP_PROTOCOLS: Final = ("classic", "consumer")
 ASSIGNOR_NAMES: Final = ("range", "roundrobin", "sticky", "cooperative-sticky")
 ISOLATION: Final = {"read_uncommitted": 0, "read_committed": 1}
@@ -26,6 +33,7 @@ class ConsumerSettings(ClientSettings):
     """With "classic": names of assignors, the dearest first. Rebalances are cooperative where all
     of them are."""
     auto_offset_reset: str = "latest"
+    """Or "earliest", "none", or "by_duration:" and an age as "PT1H30M" or "P7D" (KIP-1106)."""
     enable_auto_commit: bool = True
     auto_commit_interval_ms: int = 5_000
     isolation_level: str = "read_uncommitted"
@@ -43,10 +51,7 @@ class ConsumerSettings(ClientSettings):
 
     def __post_init__(self) -> None:
         ClientSettings.__post_init__(self)
-        if self.auto_offset_reset not in RESETS:
-            raise ConfigError(
-                f"auto_offset_reset is {self.auto_offset_reset!r}, not one of {', '.join(RESETS)}"
-            )
+        self.reset_to(0)
         if self.isolation_level not in ISOLATION:
             raise ConfigError(
                 f"isolation_level is {self.isolation_level!r}, not one of {', '.join(ISOLATION)}"
@@ -87,6 +92,20 @@ class ConsumerSettings(ClientSettings):
                     f"partition_assignment_strategy names {name!r}, not one of"
                     f" {', '.join(ASSIGNOR_NAMES)}"
                 )
+
+    def reset_to(self, now_ms: int) -> int | None:
+        """The ListOffsets timestamp that `auto_offset_reset` means now; None for "none"."""
+        given = self.auto_offset_reset
+        if given in RESETS:
+            return RESETS[given]
+        parts = DURATION.fullmatch(given)
+        if parts is None or given.endswith(("P", "T")):
+            raise ConfigError(
+                f"auto_offset_reset is {given!r}, not one of {', '.join(RESETS)},"
+                " by_duration:PnDTnHnMnS"
+            )
+        age_ms = sum(float(n) * UNITS_MS[unit] for unit, n in parts.groupdict("0").items())
+        return max(0, now_ms - int(age_ms))
 
     @property
     def isolation(self) -> int:

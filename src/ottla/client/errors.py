@@ -102,6 +102,20 @@ class NoOffsetError(ClientError):
     """A partition has no position, and `auto_offset_reset` is "none"."""
 
 
+class LogTruncatedError(NoOffsetError):
+    """Records that were handed out are not in the log any more: a leader without them was elected
+    (KIP-320). `offset` is the first one whose record may be another; seek to go on."""
+
+    def __init__(self, message: str, *, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+class BadAnswerError(ClientError):
+    """A broker answered with what is no answer: garbage, or more than
+    `receive_message_max_bytes`. Its connection was closed; reading goes on with another."""
+
+
 STALE_METADATA: Final = frozenset(
     {
         ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,

@@ -127,7 +127,9 @@ class ExactlyOnce:
             await self._commit(producer, self._undecided)
             return
         await self._settled()
-        items = self._work.finished()
+        # Whose these are now. Should it be out and in again before they are sent, they may be
+        # another's: then the group refuses this generation.
+        member, items = self._member(), self._work.finished()
         if not items:
             return
         places: dict[TopicPartition | tuple[str, int], int | OffsetAndMetadata] = {
@@ -136,7 +138,7 @@ class ExactlyOnce:
         await producer.begin_transaction()
         try:
             await self._outlet.send([each for item in items for each in item.outputs or ()])
-            await producer.send_offsets(places, self._member())
+            await producer.send_offsets(places, member)
         except (Exception, asyncio.CancelledError):
             await self._abort(producer)
             raise

@@ -8,7 +8,7 @@ of the session, an answer that does not come) begins a new one: that costs a ful
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ottla.base.ids import TopicPartition
+from ottla.base.ids import ZERO_UUID, TopicPartition, Uuid
 
 
 class Wanted(NamedTuple):
@@ -17,19 +17,23 @@ class Wanted(NamedTuple):
     fetch_offset: int
     leader_epoch: int
     turn: int
+    topic_id: Uuid = ZERO_UUID
+    last_epoch: int = -1
+    """Of the record before the fetch offset, where the leader is to say whether it has that
+    (KIP-320); -1: it is not asked."""
 
 
 class Plan(NamedTuple):
     session_id: int
     epoch: int
     named: dict[TopicPartition, Wanted]
-    forgotten: list[TopicPartition]
+    forgotten: list[tuple[TopicPartition, Uuid]]
 
 
 class FetchSession:
     def __init__(self) -> None:
         self._id = self._epoch = 0
-        self._asked: dict[TopicPartition, tuple[int, int]] = {}
+        self._asked: dict[TopicPartition, Wanted] = {}
         self._uses_ids = False
 
     def plan(self, wanted: Mapping[TopicPartition, Wanted], *, uses_ids: bool) -> Plan:
@@ -37,16 +41,17 @@ class FetchSession:
         if uses_ids != self._uses_ids:
             self.lost()
             self._uses_ids = uses_ids
-        asked = {key: (want.fetch_offset, want.leader_epoch) for key, want in wanted.items()}
         if not self._epoch:
             plan = Plan(self._id, 0, dict(wanted), [])
         else:
-            named = {
-                key: want for key, want in wanted.items() if self._asked.get(key) != asked[key]
-            }
-            forgotten = [key for key in self._asked if key not in wanted]
+            named = {key: want for key, want in wanted.items() if self._asked.get(key) != want}
+            forgotten = [
+                (key, asked.topic_id)
+                for key, asked in self._asked.items()
+                if key not in wanted or wanted[key].topic_id != asked.topic_id  # made anew
+            ]
             plan = Plan(self._id, self._epoch, named, forgotten)
-        self._asked = asked
+        self._asked = dict(wanted)
         return plan
 
     def answered(self, session_id: int) -> None:

@@ -6,6 +6,9 @@ brings. So a partition holds at most two fetches of `max_partition_fetch_bytes`,
 poll fetches nothing. Fetched batches are buffered as bytes, checked by their CRC and decoded when
 they are handed out.
 
+A fetch says which leader epoch it believes in, and the first one to a new leader of which epoch
+the last record was: where that leader has another history the log was truncated (KIP-320).
+
 With `read_committed` the batches of aborted transactions are left out as they arrive: the broker
 names the aborted ones, and markers in the log end each (Kafka's protocol, "Fetch"). Control
 batches are never handed out; what is left out still moves the offset to be fetched next.
@@ -16,16 +19,26 @@ import logging
 from collections.abc import Callable, Iterable
 
 from ottla.base.errors import ErrorCode, KafkaError
-from ottla.base.ids import ZERO_UUID, PartitionIndex, TopicPartition, Uuid
+from ottla.base.ids import ZERO_UUID, PartitionIndex, TopicPartition
 from ottla.base.world import World
-from ottla.client.assignment import EARLIEST, LATEST, PartitionState
+from ottla.client.assignment import PartitionState
 from ottla.client.cluster import Cluster
 from ottla.client.consumer_settings import ConsumerSettings
-from ottla.client.errors import RETRIABLE, STALE_METADATA, NoOffsetError, code_of
+from ottla.client.errors import (
+    RETRIABLE,
+    STALE_METADATA,
+    BadAnswerError,
+    LogTruncatedError,
+    NoOffsetError,
+    code_of,
+)
 from ottla.client.fetch_session import FetchSession, Plan, Wanted
 from ottla.client.records import FetchedBatch, split_batches
+from ottla.client.topology import PartitionView
+from ottla.protocol.api_key import ApiKey
 from ottla.protocol.message import Response
 from ottla.protocol.messages.fetch import (
+    EpochEndOffset,
     FetchPartition,
     FetchRequest,
     FetchResponse,
@@ -34,12 +47,14 @@ from ottla.protocol.messages.fetch import (
     PartitionData,
 )
 from ottla.records.control import Marker, read_marker
-from ottla.rpc.errors import RpcError
+from ottla.rpc.errors import BadResponseError, RpcError
 
 _log = logging.getLogger(__name__)
 
 LAST_WITHOUT_IDS = 12
 """Of Fetch: the last version that names topics."""
+FIRST_THAT_CHECKS = 12
+"""Of Fetch: the first in which a leader is told the last record's epoch."""
 
 
 class Fetcher:
@@ -104,17 +119,19 @@ class Fetcher:
             if state.blocked_until > now:
                 next_at = min(next_at, state.blocked_until)
                 continue
-            view = self._cluster.topics.get(key.topic)
-            known = view is not None and key.partition < len(view.partitions)
-            if view is None or not known or view.partitions[key.partition].leader < 0:
-                self._cluster.refresh_soon()
+            partition = self._partition(state)
+            if partition is None:
                 continue
-            partition = view.partitions[key.partition]
             node = partition.leader
-            if state.read_replica in self._cluster.nodes:
+            if state.read_replica in self._cluster.nodes and now < state.read_replica_until:
                 node = state.read_replica
-            wanted = Wanted(state.fetch_offset, partition.leader_epoch, state.turn)
-            by_node.setdefault(node, {})[key] = wanted
+            by_node.setdefault(node, {})[key] = Wanted(
+                state.fetch_offset,
+                partition.leader_epoch,
+                state.turn,
+                state.topic_id,
+                -1 if state.checked_epoch == partition.leader_epoch else state.last_epoch,
+            )
         for node, wanted_there in by_node.items():
             if node in self._in_flight:
                 continue
@@ -126,17 +143,39 @@ class Fetcher:
             self._timer.cancel()
         self._timer = self._loop.call_later(max(0.0, next_at - now), self.turn_soon)
 
+    def _partition(self, state: PartitionState) -> PartitionView | None:
+        """What is known of a partition that can be fetched from."""
+        topic, index = state.key
+        view = self._cluster.topics.get(topic)
+        if view is None or self._cluster.leader_of(topic, index) < 0:
+            code = self._cluster.topic_errors.get(topic, ErrorCode.NONE)
+            if code and code not in RETRIABLE:
+                self._block([state.key])
+                self._fail(state, KafkaError(code, f"topic {topic!r}: {code.name}"))
+            self._cluster.refresh_soon()
+            return None
+        if view.id != state.topic_id != ZERO_UUID and view.id != ZERO_UUID:
+            if not state.buffer:  # what came of the former topic is handed out before
+                self._reset(state, "the topic was deleted and made anew")
+                state.topic_id = view.id
+            return None
+        state.topic_id = view.id
+        return view.partitions[index]
+
     def _fetch(self, node: int, wanted: dict[TopicPartition, Wanted]) -> None:
         channel = self._cluster.channel(node)
         if channel is None:
             return
         session = self._sessions.setdefault(node, FetchSession())
-        uses_ids = all(self._topic_id(key.topic) != ZERO_UUID for key in wanted)
+        uses_ids = all(each.topic_id != ZERO_UUID for each in wanted.values())
+        last = None if uses_ids else LAST_WITHOUT_IDS
+        if channel.versions.pick(ApiKey.FETCH, last) < FIRST_THAT_CHECKS:
+            wanted = {key: each._replace(last_epoch=-1) for key, each in wanted.items()}
         plan = session.plan(wanted, uses_ids=uses_ids)
         try:
             answer = channel.send(
                 self._request(plan),
-                last=None if uses_ids else LAST_WITHOUT_IDS,
+                last=last,
                 timeout_ms=self._settings.request_timeout_ms + self._settings.fetch_max_wait_ms,
             )
         except RpcError as failure:
@@ -151,23 +190,20 @@ class Fetcher:
         for key, wanted in plan.named.items():
             rows = topics.setdefault(
                 key.topic,
-                FetchTopic(topic=key.topic, topic_id=self._topic_id(key.topic), partitions=[]),
+                FetchTopic(topic=key.topic, topic_id=wanted.topic_id, partitions=[]),
             )
             rows.partitions.append(
                 FetchPartition(
                     partition=key.partition,
                     current_leader_epoch=wanted.leader_epoch,
                     fetch_offset=wanted.fetch_offset,
+                    last_fetched_epoch=wanted.last_epoch,
                     partition_max_bytes=settings.max_partition_fetch_bytes,
                 )
             )
         forgotten = [
-            ForgottenTopic(
-                topic=key.topic,
-                topic_id=self._topic_id(key.topic),
-                partitions=[key.partition],
-            )
-            for key in plan.forgotten
+            ForgottenTopic(topic=key.topic, topic_id=topic_id, partitions=[key.partition])
+            for key, topic_id in plan.forgotten
         ]
         return FetchRequest(
             max_wait_ms=settings.fetch_max_wait_ms,
@@ -180,10 +216,6 @@ class Fetcher:
             forgotten_topics_data=forgotten,
             rack_id=settings.client_rack,
         )
-
-    def _topic_id(self, topic: str) -> Uuid:
-        view = self._cluster.topics.get(topic)
-        return ZERO_UUID if view is None else view.id
 
     # ---- answers
 
@@ -203,6 +235,10 @@ class Fetcher:
             self._sessions[node].lost()
         self._block(wanted)
         self._cluster.refresh_soon()
+        if isinstance(failure, BadResponseError):
+            state = next((self._states[key] for key in wanted if key in self._states), None)
+            if state is not None:
+                self._fail(state, BadAnswerError(f"fetch from node {node}: {failure}"))
 
     def _block(self, keys: Iterable[TopicPartition]) -> None:
         until = self._world.clock.monotonic() + self._settings.retry_backoff_ms / 1_000
@@ -231,18 +267,27 @@ class Fetcher:
                     continue
                 # Otherwise the consumer has gone elsewhere since, or another node has answered.
                 if (state.turn, state.fetch_offset) == (asked.turn, asked.fetch_offset):
-                    self._take_row(state, asked, row)
+                    is_from_replica = node != self._cluster.leader_of(*key)
+                    self._take_row(state, asked, row, is_from_replica=is_from_replica)
 
-    def _take_row(self, state: PartitionState, asked: Wanted, row: PartitionData) -> None:
+    def _take_row(
+        self, state: PartitionState, asked: Wanted, row: PartitionData, *, is_from_replica: bool
+    ) -> None:
         code = code_of(row.error_code)
         if code:
-            self._refused(state, code)
+            self._refused(state, code, is_from_replica=is_from_replica)
             return
         state.high_watermark = row.high_watermark
         state.last_stable_offset = row.last_stable_offset
+        if row.diverging_epoch is not None:
+            self._diverged(state, row.diverging_epoch)
+            return
         if row.preferred_read_replica >= 0:
             state.read_replica = row.preferred_read_replica
+            age_s = self._settings.metadata_max_age_ms / 1_000
+            state.read_replica_until = self._world.clock.monotonic() + age_s
             return
+        state.checked_epoch = asked.leader_epoch
         if not isinstance(row.records, memoryview) or not row.records:
             return
         try:
@@ -250,6 +295,24 @@ class Fetcher:
         except KafkaError as error:
             where = f"{state.key} from offset {state.fetch_offset}"
             state.error = KafkaError(error.code, f"{where}: {error.message}")
+        self._told()
+
+    def _fail(self, state: PartitionState, error: Exception) -> None:
+        """The next read that comes to this partition raises it."""
+        state.error = error
+        self._told()
+
+    def _diverged(self, state: PartitionState, end: EpochEndOffset) -> None:
+        """The log was truncated: what is buffered may not be in it. Who has read past where it
+        diverges is sent back there, or told."""
+        position = state.position or 0
+        if position > end.end_offset and self._settings.auto_offset_reset == "none":
+            message = f"{state.key}: the log was truncated to {end.end_offset}, before {position}"
+            self._block([state.key])
+            self._fail(state, LogTruncatedError(message, offset=end.end_offset))
+            return
+        _log.warning("%s: the log was truncated to %d", state.key, end.end_offset)
+        state.seek(min(position, end.end_offset), epoch=end.epoch)
         self._told()
 
     def _buffer(
@@ -275,29 +338,27 @@ class Fetcher:
                 batch = _left_out(batch)
             state.add(batch)
 
-    def _refused(self, state: PartitionState, code: ErrorCode) -> None:
+    def _refused(self, state: PartitionState, code: ErrorCode, *, is_from_replica: bool) -> None:
         if code is ErrorCode.OFFSET_OUT_OF_RANGE:
-            self._out_of_range(state)
-        elif code in RETRIABLE:
+            # What is buffered is still good; and a follower may only be behind: ask the leader.
+            if not state.buffer and not is_from_replica:
+                self._reset(state, f"offset {state.fetch_offset} is not there")
+        elif code in RETRIABLE and code is not ErrorCode.CORRUPT_MESSAGE:
             if code in STALE_METADATA:
                 self._cluster.refresh_soon()
         else:
-            state.error = KafkaError(code, f"{state.key}: {code.name}")
-            self._told()
+            where = f"{state.key} from offset {state.fetch_offset}"
+            self._fail(state, KafkaError(code, f"{where}: {code.name}"))
         self._block([state.key])
 
-    def _out_of_range(self, state: PartitionState) -> None:
-        """What is buffered is still good; the offset behind it is not there."""
-        if state.buffer:
+    def _reset(self, state: PartitionState, cause: str) -> None:
+        """The position is none: find another, as the policy says."""
+        policy = self._settings.reset_to(self._world.clock.time_ms())
+        if policy is None:
+            self._fail(state, NoOffsetError(f"{state.key}: {cause}"))
             return
-        policy = self._settings.auto_offset_reset
-        if policy == "none":
-            state.error = NoOffsetError(f"{state.key}: offset {state.fetch_offset} is not there")
-        else:
-            _log.warning(
-                "%s: offset %d is not there: going to the %s", state.key, state.fetch_offset, policy
-            )
-            state.seek(None, EARLIEST if policy == "earliest" else LATEST)
+        _log.warning("%s: %s: %s", state.key, cause, self._settings.auto_offset_reset)
+        state.seek(None, policy)
         self._told()
 
 

@@ -5,7 +5,7 @@ Each call asks again, with back-off, until all is answered or `default_api_timeo
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from ottla.base.errors import ErrorCode, KafkaError
@@ -65,14 +65,22 @@ LAST_BY_NAME = 9
 """Of OffsetCommit and OffsetFetch: the last version that names topics."""
 
 
+GONE = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID)
+"""Of a commit: what was read there was deleted since. To wait would hold up the others."""
+
 CONCURRENT_PAUSE_S = 0.02
 """While the transaction before is still being written out, which takes some milliseconds."""
 
 
 async def patiently(
-    cluster: Cluster, what: str, timeout_ms: int, attempt: Callable[[], Awaitable[T]]
+    cluster: Cluster,
+    what: str,
+    timeout_ms: int,
+    attempt: Callable[[], Awaitable[T]],
+    *,
+    final: Collection[ErrorCode] = (),
 ) -> T:
-    """Try until it succeeds, fails for good, or the time is over."""
+    """Try until it succeeds, fails for good (as with a code of `final`), or the time is over."""
     failures_count = 0
     last: Exception | None = None
     try:
@@ -86,7 +94,7 @@ async def patiently(
                     last = failure
                     cluster.refresh_soon()
                 except KafkaError as failure:
-                    if failure.code not in RETRIABLE:
+                    if failure.code not in RETRIABLE or failure.code in final:
                         raise
                     last = failure
                     if failure.code in STALE_METADATA:
@@ -201,7 +209,7 @@ async def commit(
                     _check_commit(row.error_code, where, group, member)
 
     what = f"commit of group {member().group_id!r}"
-    await patiently(cluster, what, timeout_ms, attempt)
+    await patiently(cluster, what, timeout_ms, attempt, final=GONE)
 
 
 def _check_commit(

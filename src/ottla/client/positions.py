@@ -1,19 +1,45 @@
 """Positions: of every partition that is read, where to begin, found out beside the reader.
 
 A partition begins where it was sought, else at what its group has committed, else where
-`auto_offset_reset` says. One task finds the positions that are missing; what is in the way of one
-becomes the error of its partition, for the next read. A seek meanwhile knows better.
+`auto_offset_reset` says. What is missing is asked of each leader apart, so that a partition
+without a leader, or a topic that is not there, holds up no other. What is in the way of one
+becomes the error of that partition, for the next read. A seek meanwhile knows better.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from ottla.base.ids import TopicPartition
-from ottla.client.assignment import EARLIEST, LATEST, PartitionState
+from ottla.client.assignment import LATEST, PartitionState
 from ottla.client.cluster import Cluster
 from ottla.client.consumer_settings import ConsumerSettings
 from ottla.client.errors import NoOffsetError
-from ottla.client.offsets import OffsetAndTimestamp, committed, list_offsets
+from ottla.client.offsets import (
+    OffsetAndMetadata,
+    OffsetAndTimestamp,
+    committed,
+    list_offsets,
+)
+
+
+class _Search(NamedTuple):
+    """For the position of a partition, as it was missing when it was begun."""
+
+    state: PartitionState
+    turn: int
+
+    @property
+    def is_wanted(self) -> bool:
+        return self.state.turn == self.turn and self.state.position is None
+
+    def found(self, offset: int, epoch: int = -1) -> None:
+        if self.is_wanted:
+            self.state.seek(offset, epoch=epoch)
+
+    def failed(self, error: Exception) -> None:
+        if self.is_wanted:
+            self.state.error = error
 
 
 class Positions:
@@ -29,7 +55,7 @@ class Positions:
         self._settings = settings
         self._states = states
         self._told = told
-        self._finding: asyncio.Task[None] | None = None
+        self._finding: dict[PartitionState, asyncio.Task[None]] = {}
 
     def add(self, keys: Iterable[TopicPartition]) -> list[PartitionState]:
         """Read these too; those that are read already go on where they are."""
@@ -49,14 +75,22 @@ class Positions:
                 state.seek(None)
 
     def find_soon(self) -> None:
-        """Find what is missing, unless that is under way. Waits for nothing."""
-        if self._finding is None and self._missing():
-            self._finding = asyncio.get_running_loop().create_task(self._find_all())
+        """Find what is missing and not looked for yet. Waits for nothing."""
+        missing = [
+            state
+            for state in self._states.values()
+            if state.position is None and state.error is None and state not in self._finding
+        ]
+        if missing:
+            task = asyncio.get_running_loop().create_task(self._find(missing))
+            self._finding.update(dict.fromkeys(missing, task))
 
     async def close(self) -> None:
-        if self._finding is not None:
-            self._finding.cancel()
-            await asyncio.wait([self._finding])
+        tasks = list(dict.fromkeys(self._finding.values()))
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def offsets_at(
         self, wanted: Mapping[TopicPartition, int]
@@ -69,50 +103,82 @@ class Positions:
             timeout_ms=settings.default_api_timeout_ms,
         )
 
-    def _missing(self) -> list[PartitionState]:
-        return [
-            state
-            for state in self._states.values()
-            if state.position is None and state.error is None
-        ]
-
-    async def _find_all(self) -> None:
+    async def _find(self, missing: Sequence[PartitionState]) -> None:
         try:
-            while missing := self._missing():
-                turns = {state.key: state.turn for state in missing}
-                try:
-                    await self._find(missing)
-                except Exception as error:  # or a bug of ours: nobody is left waiting
-                    for state in missing:
-                        if state.position is None and state.turn == turns[state.key]:
-                            state.error = error
+            searches = [_Search(state, state.turn) for state in missing]
+            await self._find_committed([each for each in searches if each.state.reset_to is None])
+            await self._reset([each for each in searches if each.is_wanted])
         finally:
-            self._finding = None
+            for state in missing:
+                del self._finding[state]
+            self._told()
+
+    async def _find_committed(self, searches: Sequence[_Search]) -> None:
+        """Take what the group has committed, and else say where to begin instead."""
+        kept: Mapping[TopicPartition, OffsetAndMetadata] = {}
+        if searches and self._settings.group_id is not None:
+            timeout_ms = self._settings.default_api_timeout_ms
+            keys = [each.state.key for each in searches]
+            try:
+                kept = await committed(self._cluster, self._settings.group_id, keys, timeout_ms)
+            except Exception as error:  # or a bug of ours: nobody is left waiting
+                for each in searches:
+                    each.failed(error)
+                return
+        policy = self._settings.reset_to(self._cluster.world.clock.time_ms())
+        for each in searches:
+            state = each.state
+            if state.key in kept:
+                each.found(kept[state.key].offset, kept[state.key].leader_epoch)
+            elif state.or_else is not None:
+                each.found(state.or_else)
+            elif policy is None:
+                each.failed(NoOffsetError(f'{state.key}: no offset, and the reset is "none"'))
+            elif each.is_wanted:
+                state.reset_to = policy
+
+    async def _reset(self, searches: Sequence[_Search]) -> None:
+        """Find the offsets where these are to begin, as each leader answers."""
+        by_leader: dict[int, list[_Search]] = {}
+        unknown: dict[str, list[_Search]] = {}
+        for each in searches:
+            if each.state.error is not None:
+                continue
+            topic, index = each.state.key
+            if topic in self._cluster.topics:
+                leader = self._cluster.leader_of(topic, index)
+                by_leader.setdefault(leader, []).append(each)
+            else:
+                unknown.setdefault(topic, []).append(each)
+        alone = [[each] for each in by_leader.pop(-1, ())]
+        await asyncio.gather(
+            *(self._reset_at_leader(some) for some in [*by_leader.values(), *alone]),
+            *(self._reset_unknown(topic, some) for topic, some in unknown.items()),
+        )
+
+    async def _reset_unknown(self, topic: str, searches: Sequence[_Search]) -> None:
+        try:
+            await self._cluster.topic(topic, self._settings.default_api_timeout_ms)
+        except Exception as error:
+            self._failed(searches, error)
+        else:
+            await self._reset(searches)
+
+    async def _reset_at_leader(self, searches: Sequence[_Search]) -> None:
+        wanted = {each.state.key: each.state.reset_to or 0 for each in searches}
+        try:
+            found = await self.offsets_at(wanted)
+            late = [key for key, place in found.items() if place.offset < 0]
+            if late:  # a time behind the last record
+                found.update(await self.offsets_at(dict.fromkeys(late, LATEST)))
+        except Exception as error:
+            self._failed(searches, error)
+            return
+        for each in searches:
+            each.found(found[each.state.key].offset)
         self._told()
 
-    async def _find(self, missing: list[PartitionState]) -> None:
-        turns = {state.key: state.turn for state in missing}
-        found: dict[TopicPartition, int] = {}
-        unset = [state.key for state in missing if state.reset_to is None]
-        if unset and self._settings.group_id is not None:
-            timeout_ms = self._settings.default_api_timeout_ms
-            kept = await committed(self._cluster, self._settings.group_id, unset, timeout_ms)
-            found = {key: place.offset for key, place in kept.items()}
-        wanted: dict[TopicPartition, int] = {}
-        for state in missing:
-            if state.key in found:
-                continue
-            if state.reset_to is not None:
-                wanted[state.key] = state.reset_to
-            elif self._settings.auto_offset_reset == "none":
-                state.error = NoOffsetError(f'{state.key}: no offset, and the reset is "none"')
-            else:
-                is_early = self._settings.auto_offset_reset == "earliest"
-                wanted[state.key] = EARLIEST if is_early else LATEST
-        if wanted:
-            found.update(
-                {key: place.offset for key, place in (await self.offsets_at(wanted)).items()}
-            )
-        for state in missing:
-            if state.key in found and state.turn == turns[state.key] and state.position is None:
-                state.seek(found[state.key])
+    def _failed(self, searches: Iterable[_Search], error: Exception) -> None:
+        for each in searches:
+            each.failed(error)
+        self._told()

@@ -45,6 +45,10 @@ READ_MS: Final = 1_000.0
 READ_RECORDS: Final = 500
 
 
+class CancelledInsideError(Exception):
+    """A handler was cancelled by somebody else than the processing."""
+
+
 class MoreOptions(TypedDict, total=False):
     max_pending: int
     drain_timeout_ms: int
@@ -136,7 +140,8 @@ class Processing:
         for key, state in self._states.items():
             first = self._work.first_undone(key)
             if first is not None and self._turns.get(key) == state.turn:
-                state.seek(first)
+                # A transaction whose answer nobody waits for now may have committed it.
+                state.seek(None if self._options.transactional else first, or_else=first)
             state.stop(FULL, False)
         await asyncio.wait(tasks)
 
@@ -153,7 +158,7 @@ class Processing:
                 key = TopicPartition(record.topic, PartitionIndex(record.partition))
                 state = self._states[key]
                 if self._turns.get(key) != state.turn:
-                    self.drop([key])  # somebody sought: what was read before is in vain
+                    self.drop([key])  # as in `_mark`
                     self._turns[key] = state.turn
                 self._work.add(key, record)
                 if self._work.undone_count(key) >= self._options.max_pending:
@@ -190,6 +195,11 @@ class Processing:
             if isawaitable(outputs):
                 outputs = await outputs
             await self._settling.settle(item, _listed(outputs))
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            await self._failed(item, CancelledInsideError(error))  # it was none of ours
         except Exception as error:
             await self._failed(item, error)
 
@@ -225,10 +235,13 @@ class Processing:
     def _mark(self, key: TopicPartition) -> None:
         """Move the position that is committed, and read on if the partition was full."""
         state = self._states.get(key)
-        if state is None or self._turns.get(key) != state.turn:
+        if state is None:
             return
-        first = self._work.first_undone(key)
-        state.done = state.position if first is None else first
+        if self._turns.get(key) == state.turn:
+            first = self._work.first_undone(key)
+            state.done = state.position if first is None else first
+        else:
+            self.drop([key])  # somebody sought: what was read before is in vain
         if state.stops & FULL and self._work.undone_count(key) < self._options.max_pending:
             state.stop(FULL, False)
             self._told()

@@ -162,11 +162,6 @@ class Reader:
         for key, state in self._states.items():
             if state.stops:
                 continue
-            if state.error is not None:
-                if is_quiet:
-                    continue
-                error, state.error = state.error, None
-                raise error
             try:
                 has_records = state.first() is not None
             except KafkaError as error:
@@ -179,6 +174,9 @@ class Reader:
                 del self._states[key]
                 self._states[key] = state
                 return state
+            if state.error is not None and not is_quiet:  # behind what came before it
+                failure, state.error = state.error, None
+                raise failure
         return None
 
     def _raise(self) -> None:
