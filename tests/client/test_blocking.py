@@ -41,6 +41,22 @@ def test_out_and_in(broker):
         assert consumer.poll(1) == []
 
 
+def test_callbacks_of_a_group_may_ask_the_consumer(broker):
+    where = {"bootstrap_servers": broker.bootstrap_servers}
+    with ottla.SyncProducer(**where) as producer:
+        producer.send_many("t", [b"0", b"1"], partition=0).result(30)
+    options = {"group_id": "g", "auto_offset_reset": "earliest", "enable_auto_commit": False}
+    with ottla.SyncConsumer(**options, **where) as consumer:
+        consumer.subscribe(
+            ["t"],
+            on_assigned=lambda partitions: [consumer.seek(each, 1) for each in partitions],
+            on_revoked=lambda partitions: consumer.commit(),
+        )
+        assert next(iter(consumer)).value == b"1"
+        consumer.unsubscribe()
+        assert consumer.committed(("t", 0))["t", 0].offset == 2
+
+
 def test_many_threads_share_a_producer(broker):
     with ottla.SyncProducer(bootstrap_servers=broker.bootstrap_servers) as producer:
 

@@ -10,7 +10,8 @@ exceptions), `STALE_METADATA` those of them that say that somebody else leads by
 
 from typing import TYPE_CHECKING, Final
 
-from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.errors import ErrorCode
+from ottla.base.errors import KafkaError as KafkaError
 from ottla.rpc.errors import code_of as code_of
 
 if TYPE_CHECKING:

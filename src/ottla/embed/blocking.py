@@ -12,20 +12,24 @@ reader of the program sees at the name which one it is.
 import asyncio
 import functools
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack
 
+from ottla.base.ids import TopicPartition
 from ottla.client.delivery import Deliveries, Delivery, RecordMetadata, Run
 from ottla.client.errors import ClientClosedError
 from ottla.client.options import ClientOptions, ConsumerOptions, ProducerOptions
 from ottla.client.records import Columns, ConsumerRecord
+from ottla.client.subscription import Told
 from ottla.embed.clients import Admin, Consumer, Producer
 
 C = TypeVar("C", Producer, Consumer, Admin)
 O = TypeVar("O")  # noqa: E741
 P = ParamSpec("P")
+Callback = Callable[[list[TopicPartition]], object]
+"""Of a rebalance: of the partitions that come or go."""
 T = TypeVar("T")
 
 
@@ -163,6 +167,17 @@ async def _left(whole: AbstractAsyncContextManager[None], error: BaseException |
     await whole.__aexit__(None if error is None else type(error), error, None)
 
 
+def _on_thread(told: Callback | None) -> Told | None:
+    """A callback that blocks, off the loop that answers what it asks."""
+    if told is None:
+        return None
+
+    async def on_thread(partitions: list[TopicPartition]) -> None:
+        await asyncio.to_thread(told, partitions)
+
+    return on_thread
+
+
 class SyncProducer(_Blocking[Producer]):
     """`ottla.Producer` without await.
 
@@ -236,6 +251,29 @@ class SyncConsumer(_Blocking[Consumer]):
 
     stop_processing = at_once(Consumer.stop_processing)
 
+    def subscribe(
+        self,
+        topics: Iterable[str] = (),
+        *,
+        pattern: str | None = None,
+        on_assigned: Callback | None = None,
+        on_revoked: Callback | None = None,
+        on_lost: Callback | None = None,
+    ) -> None:
+        """As `Consumer.subscribe`; the callbacks run on helper threads, so they may seek and
+        commit."""
+
+        async def on_loop() -> None:
+            self._client.subscribe(
+                topics,
+                pattern=pattern,
+                on_assigned=_on_thread(on_assigned),
+                on_revoked=_on_thread(on_revoked),
+                on_lost=_on_thread(on_lost),
+            )
+
+        self._wait(on_loop())
+
     def batches(self) -> Iterator[Columns]:
         """Batch after batch, without end."""
         while True:
@@ -252,7 +290,6 @@ class SyncConsumer(_Blocking[Consumer]):
     beginning_offsets = waits(Consumer.beginning_offsets)
     end_offsets = waits(Consumer.end_offsets)
     offsets_for_times = waits(Consumer.offsets_for_times)
-    subscribe = at_once(Consumer.subscribe)
     unsubscribe = waits(Consumer.unsubscribe)
     assign = at_once(Consumer.assign)
     assignment = at_once(Consumer.assignment)
