@@ -91,9 +91,13 @@ class Fault:
     ) -> None:
         self.lift()
 
+    def waits_for(self, api_key: int) -> bool:
+        """Whether it may strike a request of that kind."""
+        return api_key == self.api_key and self._count != self._times
+
     def strikes(self, api_key: int, topics: Callable[[], Collection[str]]) -> bool:
         """Whether it strikes this request, which is counted. The lock is held."""
-        if api_key != self.api_key or self._count == self._times:
+        if not self.waits_for(api_key):
             return False
         if self.topic is not None and self.topic not in topics():
             return False
@@ -205,6 +209,14 @@ class Faults:
     @property
     def has_orders(self) -> bool:
         return bool(self._orders)
+
+    def needs_topics(self, api_key: int) -> bool:
+        """Whether a fault that waits for such a request has to know all topics that it is about:
+        to find its own among them, or to refuse each."""
+        return any(
+            fault.waits_for(api_key) and (fault.kind is Kind.ERROR or fault.topic is not None)
+            for fault in self._orders
+        )
 
     def strike(self, api_key: int, topics: Callable[[], Collection[str]]) -> Fault | None:
         """The fault that strikes this request, which is counted; `topics` tells those it names."""

@@ -11,6 +11,9 @@ What strikes a response waits for it by its correlation id. A request that is re
 answered in its turn, after those that wait: an ApiVersions with its correlation id goes to the
 session in its place (it is let through when all before it are answered, and has no effect), and
 the answer to that is replaced.
+
+A Fetch within a session (KIP-227) names only what changed. While a fault needs to know its topics,
+its session is said to be gone: the client asks again and names all, and that Fetch is judged.
 """
 
 import asyncio
@@ -18,6 +21,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final
 
 from ottla.base import limits
+from ottla.base.errors import ErrorCode
 from ottla.base.ids import Uuid
 from ottla.base.world import Bytes, Connection, FileRange, Handler
 from ottla.protocol.api_key import ApiKey
@@ -29,6 +33,7 @@ from ottla.protocol.framing import (
 )
 from ottla.protocol.message import Request
 from ottla.protocol.messages.api_versions import ApiVersionsRequest
+from ottla.protocol.messages.fetch import FetchRequest
 from ottla.protocol.messages.metadata import MetadataRequest, MetadataResponse
 from ottla.protocol.messages.produce import ProduceRequest
 from ottla.protocol.wire import DecodeError
@@ -140,6 +145,10 @@ class Gate:
         return is_taken
 
     def _judge(self, frame: memoryview) -> Fault | None:
+        key = int.from_bytes(frame[:2], "big")
+        if key == ApiKey.FETCH and self._faults.needs_topics(key) and _is_in_session(frame):
+            return _SESSION_IS_GONE
+
         def topics() -> Collection[str]:
             try:
                 _, request = decode_request(frame)
@@ -147,7 +156,7 @@ class Gate:
                 return ()
             return self._topics(request)
 
-        return self._faults.strike(int.from_bytes(frame[:2], "big"), topics)
+        return self._faults.strike(key, topics)
 
     def _topics(self, request: Request) -> Collection[str]:
         found = [
@@ -257,6 +266,25 @@ def _frame_bytes(data: memoryview) -> int | None:
     if not limits.FRAME_MIN_BYTES <= size <= len(data) - _SIZE_BYTES:
         return None
     return size + _SIZE_BYTES
+
+
+_SESSION_IS_GONE: Final = Fault(
+    Faults(),
+    Kind.ERROR,
+    "Fetch",
+    topic=None,
+    times=None,
+    after=0,
+    code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND,
+)
+
+
+def _is_in_session(frame: memoryview) -> bool:
+    try:
+        _, request = decode_request(frame)
+    except DecodeError:
+        return False
+    return isinstance(request, FetchRequest) and request.session_epoch > 0
 
 
 def _stand_in(correlation_id: int) -> memoryview:

@@ -2,7 +2,7 @@
 
 As Kafka's do, a response tells the code where it has a place for it at the top, and else once for
 each thing that was asked for: its rows are those of the request, with the same names and numbers.
-A Fetch has both places, and the one at the top is its session's: there it goes into the rows.
+A Fetch has both places. The one at the top is its session's: only the codes of sessions go there.
 """
 
 from collections.abc import Iterator
@@ -18,6 +18,11 @@ _PARTITION: Final = ("partition_index", "index", "partition")
 """The names that requests and responses have for the number of a partition."""
 _TOPIC: Final = ("name", "topic", "topic_name", "resource_name", "topic_id")
 _NAMES: Final = (*_PARTITION, *_TOPIC, "resource_type", "group_id", "member_id", "transactional_id")
+_OF_A_SESSION: Final = (
+    ErrorCode.FETCH_SESSION_ID_NOT_FOUND,
+    ErrorCode.INVALID_FETCH_SESSION_EPOCH,
+    ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR,
+)
 _TOPICS: Final = ("topic_names", "subscribed_topic_names")
 
 
@@ -46,7 +51,8 @@ def topics_named(request: Struct) -> Iterator[str | bytes]:
 def _refused(cls: Any, asked: Any, version: int, code: ErrorCode) -> Struct:
     """A `cls` that answers `asked`: a request, a row of one, or the bare name of something."""
     values: dict[str, object] = {}
-    has_code = cls is not FetchResponse and _has_code(cls, version)
+    is_for_rows = cls is FetchResponse and code not in _OF_A_SESSION
+    has_code = _has_code(cls, version) and not is_for_rows
     for field in cls.__fields__:
         if version not in field.versions:
             values[field.name] = field.missing()
