@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+TESTING = ROOT / "docs" / "testing.md"  # whose Python is tests, and runs in tests/testing
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 KCAT = re.compile(r"^    (.*\bkcat .*)$", re.MULTILINE)
 ADDRESS = "127.0.0.1:9092"
@@ -18,10 +19,10 @@ WAIT_S = 60
 pytestmark = [pytest.mark.clients]
 
 
-def of_pages(pattern):
+def of_pages(pattern, pages=PAGES):
     return [
         pytest.param(found, id=f"{page.stem}-{number}")
-        for page in PAGES
+        for page in pages
         for number, found in enumerate(pattern.findall(page.read_text()))
     ]
 
@@ -37,7 +38,7 @@ def ran(broker, command):
     return done.stdout
 
 
-@pytest.mark.parametrize("source", of_pages(PYTHON))
+@pytest.mark.parametrize("source", of_pages(PYTHON, [p for p in PAGES if p != TESTING]))
 def test_python(source, broker):
     ran(broker, [sys.executable, "-c", source])
 
