@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 import ottla
-from tests.clients.peers import CODECS, MARKS, AioKafka, Confluent
+from tests.clients.peers import CODECS, MARKS, AioKafka, Confluent, KafkaPython
 from tests.clients.records import Seen, Sent
 
 pytestmark = MARKS
@@ -19,23 +19,19 @@ RECORDS = [
     )
     for n in range(300)
 ]
-PEERS = [Confluent, AioKafka]
+PEERS = [Confluent, AioKafka, KafkaPython]
 
 
 def seen_of(record, offset):
     return Seen(0, offset, record.timestamp, record.key, record.value, tuple(record.headers))
 
 
-@pytest.mark.parametrize("codec", CODECS)
-@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
-def test_what_ours_writes_theirs_read(broker, peer, codec):
+def written_by_ours(servers, topic, codec):
     async def script():
-        async with ottla.Producer(
-            bootstrap_servers=broker.bootstrap_servers, compression_type=codec
-        ) as producer:
+        async with ottla.Producer(bootstrap_servers=servers, compression_type=codec) as producer:
             for record in RECORDS:
                 await producer.send(
-                    "t",
+                    topic,
                     record.value,
                     key=record.key,
                     headers=record.headers,
@@ -44,6 +40,30 @@ def test_what_ours_writes_theirs_read(broker, peer, codec):
                 )
 
     asyncio.run(script())
+
+
+def read_by_ours(servers, topic, count=None):
+    async def script():
+        async with ottla.Consumer(
+            bootstrap_servers=servers, auto_offset_reset="earliest"
+        ) as consumer:
+            consumer.assign([(topic, 0)])
+            found = []
+            async with asyncio.timeout(60):
+                async for each in consumer:
+                    row = (each.timestamp_ms, each.key, each.value, each.headers)
+                    found.append(Seen(each.partition, each.offset, *row))
+                    if len(found) == (count or len(RECORDS)):
+                        break
+            return found
+
+    return asyncio.run(script())
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+def test_what_ours_writes_theirs_read(broker, peer, codec):
+    written_by_ours(broker.bootstrap_servers, "t", codec)
     seen = peer.consume(broker.bootstrap_servers, "t", {0: 0}, len(RECORDS))
     assert seen == [seen_of(record, offset) for offset, record in enumerate(RECORDS)]
 
@@ -52,28 +72,5 @@ def test_what_ours_writes_theirs_read(broker, peer, codec):
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
 def test_what_theirs_write_ours_reads(broker, peer, codec):
     peer.produce(broker.bootstrap_servers, "t", RECORDS, codec=codec, idempotent=True)
-
-    async def script():
-        async with ottla.Consumer(
-            bootstrap_servers=broker.bootstrap_servers, auto_offset_reset="earliest"
-        ) as consumer:
-            consumer.assign([("t", 0)])
-            found = []
-            async with asyncio.timeout(60):
-                async for each in consumer:
-                    found.append(
-                        Seen(
-                            each.partition,
-                            each.offset,
-                            each.timestamp_ms,
-                            each.key,
-                            each.value,
-                            each.headers,
-                        )
-                    )
-                    if len(found) == len(RECORDS):
-                        break
-            return found
-
     wanted = [seen_of(record, offset) for offset, record in enumerate(RECORDS)]
-    assert asyncio.run(script()) == wanted
+    assert read_by_ours(broker.bootstrap_servers, "t") == wanted

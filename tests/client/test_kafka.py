@@ -114,9 +114,10 @@ async def members_share(broker, kind):
     assert sorted(read) == list(range(60)), kind
 
 
-async def processing(broker):
+async def processing(broker, makes_dead=True):
     async with ottla.Admin(bootstrap_servers=broker.bootstrap_servers) as admin:
-        await admin.create_topics(NewTopic("dead", num_partitions=1))
+        if makes_dead:
+            await admin.create_topics(NewTopic("dead", num_partitions=1))
 
         def handle(record):
             if int(record.value) % 10 == 3:

@@ -98,6 +98,15 @@ def test_a_batch_that_is_not_what_it_says_is_told(at, told):
     assert found.value.code is ErrorCode.CORRUPT_MESSAGE
 
 
+@pytest.mark.parametrize("magic", [0, 1])
+@pytest.mark.parametrize("size", [34, 100])
+def test_a_message_of_an_old_format_is_told_however_short(magic, size):
+    message = bytes(8) + (size - 12).to_bytes(4, "big") + bytes(4) + bytes([magic])
+    with pytest.raises(KafkaError, match=f"format {magic}") as found:
+        read_all(message.ljust(size, b"\0"))
+    assert found.value.code is ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT
+
+
 def columns_with_gaps():
     rows = [(1, 7, b"k", b"", []), (5, 9, None, b"abc", []), (1, 8, b"kk", None, [("h", b"x")])]
     batch = bytes(build_batch(as_records(rows, 20), base_offset=20))

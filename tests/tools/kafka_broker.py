@@ -16,7 +16,7 @@ from typing import Final
 import confluent_kafka as rd
 from confluent_kafka.admin import AdminClient
 
-from tests.tools.kafka_jars import require_classpath
+from tests.tools.kafka_jars import NOW, OLDEST, Kafka, require_classpath
 
 CLUSTER_ID: Final = "AAAAAAAAAAAAAAAAAAAAAQ"
 NODE_ID: Final = 7
@@ -25,6 +25,8 @@ STOP_TIMEOUT_S: Final = 60
 
 
 class KafkaBroker:
+    kafka = NOW
+
     def __init__(self, home: Path, settings: Mapping[str, str] | None = None) -> None:
         self.home = home
         self.logs = home / "logs"
@@ -41,16 +43,21 @@ class KafkaBroker:
         self.home.mkdir(parents=True, exist_ok=True)
         properties = self.home / "server.properties"
         properties.write_text("".join(f"{key}={text}\n" for key, text in self._texts().items()))
+        self._prepare(properties)
+        self._said_before = self._log.stat().st_size if self._log.exists() else 0
+        self.process = self._launch("kafka.Kafka", str(properties))
+        self._wait_ready()
+        return self
+
+    def _prepare(self, properties: Path) -> None:
         if not self.logs.exists():
             words = ("format", "-t", CLUSTER_ID, "-c", str(properties))
             self._run("kafka.tools.StorageTool", *words)
+
+    def _launch(self, main: str, *words: str) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
-            self._said_before = self._log.stat().st_size
-            self.process = subprocess.Popen(
-                java("kafka.Kafka", str(properties), level="info"), stdout=log, stderr=log
-            )
-        self._wait_ready()
-        return self
+            command = java(main, *words, level="info", kafka=self.kafka)
+            return subprocess.Popen(command, stdout=log, stderr=log)
 
     @property
     def _log(self) -> Path:
@@ -107,13 +114,51 @@ class KafkaBroker:
             process.wait(STOP_TIMEOUT_S)
 
 
-def java(main: str, *words: str, level: str = "warn") -> list[str]:
+class OldKafkaBroker(KafkaBroker):
+    """Of the days of ZooKeeper, which runs beside it; on its own port, for one start."""
+
+    kafka = OLDEST
+    _zookeeper: subprocess.Popen[bytes] | None = None
+
+    def _prepare(self, properties: Path) -> None:
+        own = self.home / "zookeeper.properties"
+        texts = {
+            "dataDir": self.home / "zookeeper",
+            "clientPort": self._controller_port,
+            "clientPortAddress": "127.0.0.1",
+            "admin.enableServer": "false",
+        }
+        own.write_text("".join(f"{key}={text}\n" for key, text in texts.items()))
+        self._zookeeper = self._launch(
+            "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(own)
+        )
+
+    def _texts(self) -> dict[str, str]:
+        of_a_quorum = ("process.roles", "node.id", "controller.", "listener")
+        return {
+            **{k: v for k, v in super()._texts().items() if not k.startswith(of_a_quorum)},
+            "broker.id": str(NODE_ID),
+            "listeners": f"PLAINTEXT://{self.bootstrap}",
+            "zookeeper.connect": f"127.0.0.1:{self._controller_port}",
+            "zookeeper.connection.timeout.ms": str(START_TIMEOUT_S * 1_000),
+        }
+
+    def stop(self) -> None:
+        super().stop()
+        process, self._zookeeper = self._zookeeper, None
+        if process is not None:
+            process.kill()
+            process.wait(STOP_TIMEOUT_S)
+
+
+def java(main: str, *words: str, level: str = "warn", kafka: Kafka = NOW) -> list[str]:
     return [
         "java",
         "-Xmx384m",
         f"-Dorg.slf4j.simpleLogger.defaultLogLevel={level}",
+        "-Dzookeeper.jmx.log4j.disable=true",
         "-cp",
-        require_classpath(),
+        require_classpath(kafka),
         main,
         *words,
     ]
@@ -129,8 +174,10 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def kafka_broker(home: Path, settings: Mapping[str, str] | None = None) -> Iterator[KafkaBroker]:
-    broker = KafkaBroker(home, settings)
+def kafka_broker(
+    home: Path, settings: Mapping[str, str] | None = None, *, is_old: bool = False
+) -> Iterator[KafkaBroker]:
+    broker = (OldKafkaBroker if is_old else KafkaBroker)(home, settings)
     try:
         yield broker.start()
     finally:

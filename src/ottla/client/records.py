@@ -28,6 +28,10 @@ from ottla.records.record import Header, Record, iterate_body
 CORRUPT: Final = ErrorCode.CORRUPT_MESSAGE
 
 
+MAGIC_AT: Final = 16
+"""Where each format has its number."""
+
+
 class ConsumerRecord(NamedTuple):
     topic: str
     partition: int
@@ -143,7 +147,8 @@ class FetchedBatch(NamedTuple):
 def split_batches(data: memoryview, *, check_crcs: bool) -> Iterator[FetchedBatch]:
     """The whole batches in fetched bytes. The last one may be cut short, and is left out.
 
-    KafkaError (CORRUPT_MESSAGE) where a batch is not what its header says.
+    KafkaError where a batch is not what its header says (CORRUPT_MESSAGE), or of a format before
+    Kafka 0.11 (UNSUPPORTED_FOR_MESSAGE_FORMAT).
     """
     # hot: client consume
     at, end = 0, len(data)
@@ -151,7 +156,7 @@ def split_batches(data: memoryview, *, check_crcs: bool) -> Iterator[FetchedBatc
         header = read_header(data, at)
         size = header.size_bytes
         if header.magic != MAGIC:
-            raise KafkaError(CORRUPT, f"a batch of format {header.magic} is not read")
+            raise _of_format(header.magic)
         if size < HEADER_BYTES or header.record_count < 0 or header.last_offset_delta < 0:
             raise KafkaError(CORRUPT, f"batch at offset {header.base_offset}: bad header")
         if at + size > end:
@@ -160,6 +165,13 @@ def split_batches(data: memoryview, *, check_crcs: bool) -> Iterator[FetchedBatc
             raise KafkaError(CORRUPT, f"batch at offset {header.base_offset}: bad CRC")
         yield FetchedBatch(header, data[at : at + size])
         at += size
+    if end - at > MAGIC_AT and data[at + MAGIC_AT] != MAGIC:  # a whole one may be as short as this
+        raise _of_format(data[at + MAGIC_AT])
+
+
+def _of_format(magic: int) -> KafkaError:
+    code = ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT if magic in (0, 1) else CORRUPT
+    return KafkaError(code, f"a batch of format {magic} is not read")
 
 
 def columns_of(batch: FetchedBatch, topic: str, partition: int, first_offset: int) -> Columns:
