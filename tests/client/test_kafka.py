@@ -44,7 +44,7 @@ async def everything(bootstrap):
         assert (await admin.describe_log_dirs())[0].partition_bytes["t", 0] > 1_000
         await admin.delete_records({("t", 0): 10})
         assert (await admin.list_offsets({("t", 0): -2}))["t", 0].offset == 10
-        await admin.delete_group("g")
+        await admin.delete_groups("g")
         await admin.delete_topics("t")
 
 
@@ -177,5 +177,6 @@ async def transactions(broker, version):
                     await later.send("t", b"10")
                 with pytest.raises(ProducerFencedError):
                     await producer.commit_transaction()
-        assert (await admin.group_offsets("g", [("t", 0)]))["t", 0].offset == 9
+        places = await admin.group_offsets("g", [("t", 0)], require_stable=True)
+        assert places["t", 0].offset == 9
     assert await committed(broker) == [b"%d" % n for n in range(11)]

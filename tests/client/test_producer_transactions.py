@@ -259,11 +259,13 @@ def test_offsets_are_committed_with_the_records_or_not(broker, version):
                 async with producer.transaction():
                     await producer.send_offsets({("t", 0): 9}, group)
                     raise ZeroDivisionError
-            places = await admin.group_offsets("g", [("t", 0)])
+            places = await admin.group_offsets("g", [("t", 0)], require_stable=True)
             assert places["t", 0].offset == 7
             async with producer.transaction():
                 await producer.send_offsets({("t", 0): 8}, group)
-            assert (await admin.group_offsets("g", [("t", 0)]))["t", 0].offset == 8
+            assert (await admin.group_offsets("g", [("t", 0)], require_stable=True))[
+                "t", 0
+            ].offset == 8
         assert await committed(broker) == [b"1"]
 
     asyncio.run(script())

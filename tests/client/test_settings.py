@@ -4,9 +4,10 @@ from typing import get_type_hints
 
 import pytest
 
+from ottla.client.asking import AdminSettings
 from ottla.client.consumer_settings import ConsumerSettings
 from ottla.client.errors import ConfigError
-from ottla.client.options import ClientOptions, ConsumerOptions, ProducerOptions
+from ottla.client.options import AdminOptions, ClientOptions, ConsumerOptions, ProducerOptions
 from ottla.client.producer_settings import ProducerSettings
 from ottla.client.settings import ClientSettings
 
@@ -45,6 +46,7 @@ def test_what_cannot_be_is_told(options, told):
     "options, settings",
     [
         (ClientOptions, ClientSettings),
+        (AdminOptions, AdminSettings),
         (ProducerOptions, ProducerSettings),
         (ConsumerOptions, ConsumerSettings),
     ],

@@ -1,36 +1,47 @@
-"""Whom an admin asks: the controller, a leader, a coordinator, a certain node, or any.
+"""How an admin opens, asks, and closes.
 
-Each way finds its node, asks, and finds it again where the answer says that it was the wrong one,
-with back-off, until `request_timeout_ms` is over. `admin` says what is asked.
+What is asked for is sent on an errand (`errand`) by a route (`routes`), again and again with
+back-off, until it is settled or `default_api_timeout_ms` is over. The rooms `admin_...` say what is
+asked.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Self, TypeVar, Unpack
 
-from ottla.base.errors import ErrorCode, KafkaError
-from ottla.base.ids import TopicPartition
+from ottla.base.errors import KafkaError
+from ottla.base.ids import PartitionIndex, TopicPartition
 from ottla.base.world import World
 from ottla.client import offsets
 from ottla.client.cluster import Cluster, KeyType
-from ottla.client.errors import ClientClosedError, ClientError, code_of
-from ottla.client.options import ClientOptions
-from ottla.client.rows import Resource
-from ottla.client.settings import ClientSettings
+from ottla.client.errand import Ask, Errand
+from ottla.client.errors import ClientClosedError, ClientError, TimedOutError, code_of, raise_for
+from ottla.client.options import AdminOptions
+from ottla.client.routes import Anyone, Controller, Coordinators, Leaders, Nodes, Route
+from ottla.client.settings import ClientSettings, at_least
 from ottla.protocol.api_key import ApiKey
 from ottla.protocol.message import Request, Response
-from ottla.protocol.messages.metadata import (
-    MetadataRequest,
-    MetadataRequestTopic,
-    MetadataResponse,
-)
 
+K = TypeVar("K")
+V = TypeVar("V")
 R = TypeVar("R", bound=Response)
-T = TypeVar("T")
+Key = TopicPartition | tuple[str, int]
+"""A partition: topic and index."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminSettings(ClientSettings):
+    default_api_timeout_ms: int = 60_000
+    """How long a call may take, all of its tries together."""
+
+    def __post_init__(self) -> None:
+        ClientSettings.__post_init__(self)
+        at_least("default_api_timeout_ms", self.default_api_timeout_ms, 1)
 
 
 class Asking:
-    def __init__(self, *, world: World | None = None, **options: Unpack[ClientOptions]) -> None:
-        self.settings = ClientSettings(**options)
+    def __init__(self, *, world: World | None = None, **options: Unpack[AdminOptions]) -> None:
+        self.settings = AdminSettings(**options)
         self._world = world
         self._is_open = False
         self._cluster: Cluster
@@ -49,6 +60,7 @@ class Asking:
             raise
 
     async def close(self) -> None:
+        """Close the connections. A call that is under way raises ClientClosedError."""
         if self._is_open:
             self._is_open = False
             await self._cluster.close()
@@ -67,96 +79,129 @@ class Asking:
     def _close_world(self) -> None:
         return
 
-    # ---- whom to ask
+    def _nodes(self) -> list[int]:
+        """Ids of the nodes; ClientClosedError where the admin is not open."""
+        self._check_open()
+        return sorted(self._cluster.nodes)
 
-    def _nodes(self) -> Iterable[int]:
+    def _check_open(self) -> None:
         if not self._is_open:
             raise ClientClosedError("the admin is not open")
-        return list(self._cluster.nodes)
 
-    async def _patiently(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
-        self._nodes()
-        return await offsets.patiently(
-            self._cluster, what, self.settings.request_timeout_ms, attempt
-        )
+    # ---- errands
 
-    async def _ask_node(self, node_id: int, request: Request, expected: type[R]) -> R:
-        return await self._patiently(
-            expected.__name__, lambda: self._cluster.peer(node_id).ask(request, expected)
-        )
+    async def _patiently(self, what: str, attempt: Callable[[], Awaitable[V]]) -> V:
+        async def checked() -> V:
+            self._check_open()
+            return await attempt()
 
-    async def _ask_controller(
-        self, request: Request | Callable[[int], Request], expected: type[R]
-    ) -> R:
-        """`request` is made of the version, where that decides how it looks."""
+        timeout_ms = self.settings.default_api_timeout_ms
+        self._check_open()
+        return await offsets.patiently(self._cluster, what, timeout_ms, checked)
 
-        async def attempt() -> R:
-            channel = await self._cluster.peer(self._cluster.controller_id).connected()
-            made = request
-            if not isinstance(made, Request):
-                made = made(channel.versions.pick(ApiKey.DELETE_TOPICS))
-            response = await channel.ask(made, expected)
-            rows: Any = getattr(response, "topics", None) or getattr(response, "responses", ())
-            if any(row.error_code == ErrorCode.NOT_CONTROLLER for row in rows):
-                self._cluster.refresh_soon()
-                raise KafkaError(ErrorCode.NOT_CONTROLLER)
-            return response
+    async def _each(
+        self, what: str, items: Iterable[K], route: Route[K], ask: Ask[K, V]
+    ) -> dict[K, V]:
+        """What came of each item. RefusedError where some are refused; TimedOutError where none
+        was settled in time."""
+        errand = Errand(items, route, ask)
+        try:
+            await self._patiently(what, errand.attempt)
+        except TimedOutError as late:
+            errand.give_up(late)
+        return errand.outcome()
 
-        return await self._patiently(expected.__name__, attempt)
-
-    async def _ask_for(
-        self, resource: Resource, name: str, request: Request, expected: type[R]
-    ) -> R:
-        """What concerns a broker is asked of that broker, all else of any."""
-        if resource in (Resource.BROKER, Resource.BROKER_LOGGER) and name:
-            if not name.isdecimal():
-                raise ClientError(f"a broker is named by its id, not {name!r}")
-            return await self._ask_node(int(name), request, expected)
-        return await self._patiently(
-            expected.__name__, lambda: self._cluster.ask_any(request, expected)
-        )
-
-    async def _ask_coordinator(
+    async def _one(
         self,
-        group_id: str,
-        request: Request,
+        route: Route[str],
+        request: Request | Callable[[int], Request],
         expected: type[R],
-        check: Callable[[R], None],
+        check: Callable[[R], object] = lambda _: None,
     ) -> R:
-        """`check` raises what the answer says is wrong, so that it is asked again where that
-        helps."""
+        """The answer to one request. `check` raises the KafkaError that stands in its rows."""
+        what = _name_of(expected)
 
-        async def attempt() -> R:
-            node = await self._cluster.coordinator(KeyType.GROUP, group_id)
-            with offsets.minding(self._cluster, group_id):
-                response = await self._cluster.peer(node).ask(request, expected)
-                check(response)
-                return response
+        async def ask(node_id: int, _: object) -> dict[str, R]:
+            response = await self._send(node_id, request, expected)
+            check(response)
+            return {what: response}
 
-        return await self._patiently(f"group {group_id!r}", attempt)
+        return (await self._each(what, [what], route, ask))[what]
 
-    async def _by_leader(self, keys: Iterable[TopicPartition]) -> dict[int, list[TopicPartition]]:
-        found: dict[int, list[TopicPartition]] = {}
-        for key in keys:
-            view = await self._cluster.topic(key.topic, self.settings.request_timeout_ms)
-            if key.partition >= len(view.partitions):
-                raise ClientError(f"{key} does not exist")
-            leader = view.partitions[key.partition].leader
-            if leader < 0:
-                raise KafkaError(ErrorCode.LEADER_NOT_AVAILABLE)
-            found.setdefault(leader, []).append(key)
-        return found
+    async def _send(
+        self,
+        node_id: int,
+        request: Request | Callable[[int], Request],
+        expected: type[R],
+        *,
+        last: int | None = None,
+    ) -> R:
+        """The answer of a node. `request` may be made of the version that it will be sent in.
+        KafkaError where the answer says that all of it is refused."""
+        channel = await self._cluster.peer(node_id).connected()
+        if not isinstance(request, Request):
+            request = request(channel.versions.pick(int(expected.__api__ or 0), last))
+        response = await channel.ask(request, expected, last=last)
+        raise_for(getattr(response, "error_code", 0), getattr(response, "error_message", None))
+        return response
 
-    async def _metadata(self, names: list[str] | None) -> MetadataResponse:
-        rows = None if names is None else [MetadataRequestTopic(name=name) for name in names]
-        request = MetadataRequest(topics=rows, allow_auto_topic_creation=False)
-        return await self._patiently(
-            "metadata", lambda: self._cluster.ask_any(request, MetadataResponse)
-        )
+    async def _has_api(self, node_id: int, key: ApiKey) -> bool:
+        return (await self._cluster.peer(node_id).connected()).versions.has(key)
+
+    # ---- routes
+
+    def _controller(self) -> Controller:
+        self._check_open()
+        return Controller(self._cluster)
+
+    def _anyone(self) -> Anyone:
+        self._check_open()
+        return Anyone(self._cluster)
+
+    def _leaders(self) -> Leaders:
+        self._check_open()
+        return Leaders(self._cluster)
+
+    def _coordinators(
+        self, kind: KeyType, key_of: Callable[[Any], str] = lambda item: item
+    ) -> Coordinators:
+        self._check_open()
+        return Coordinators(self._cluster, kind, key_of)
+
+    def _node(self, node_id: int) -> Nodes:
+        self._check_open()
+        return Nodes(lambda _: node_id)
 
 
-def raise_named(number: int, message: str | None, name: str) -> None:
-    """KafkaError where `number` is an error, with the name of what it is about."""
-    if number:
-        code = code_of(number)
-        raise KafkaError(code, f"{name}: {message or code.name}")
+def refusal(number: int, message: str | None, name: object) -> KafkaError | None:
+    """The error of that number, with the name of what it is about; None where it is none."""
+    if not number:
+        return None
+    code = code_of(number)
+    return KafkaError(code, f"{name}: {message or code.name}")
+
+
+def raise_named(number: int, message: str | None, name: object) -> None:
+    error = refusal(number, message, name)
+    if error is not None:
+        raise error
+
+
+def partition_of(key: Key) -> TopicPartition:
+    return TopicPartition(key[0], PartitionIndex(key[1]))
+
+
+def by_partition(values: Mapping[Key, V]) -> dict[TopicPartition, V]:
+    return {partition_of(key): value for key, value in values.items()}
+
+
+def by_topic(keys: Iterable[Key]) -> dict[str, list[int]]:
+    """Indexes of partitions, by topic."""
+    found: dict[str, list[int]] = {}
+    for topic, index in keys:
+        found.setdefault(topic, []).append(index)
+    return found
+
+
+def _name_of(expected: type[Response]) -> str:
+    return ApiKey(expected.__api__ or 0).name.lower()

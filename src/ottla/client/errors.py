@@ -1,6 +1,7 @@
 """What a user of the client meets: errors, and what each of the broker's codes is worth.
 
-A broker's error comes as `KafkaError` with its code; everything the client itself has to say is a
+A broker's error comes as `KafkaError` with its code (an admin's as `RefusedError`, which is one);
+everything the client itself has to say is a
 `ClientError`. A request that got no answer (`rpc.errors.RpcError`) is tried again inside until
 the time that the user allowed is over, so it is mostly met as the cause of one of these.
 
@@ -8,7 +9,8 @@ the time that the user allowed is over, so it is mostly met as the cause of one 
 exceptions), `STALE_METADATA` those of them that say that somebody else leads by now.
 """
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from ottla.base.errors import ErrorCode
 from ottla.base.errors import KafkaError as KafkaError
@@ -97,6 +99,18 @@ class ProcessingError(ClientError):
     def __init__(self, message: str, *, record: "ConsumerRecord") -> None:
         super().__init__(message)
         self.record = record
+
+
+class RefusedError(KafkaError):
+    """What an admin asked for was refused, or some of it: `errors` has the KafkaError of each item
+    that was, REQUEST_TIMED_OUT where it was not settled in time; `results` what came of the others,
+    which stands. Code and message are those of the first error."""
+
+    def __init__(self, errors: Mapping[Any, KafkaError], results: Mapping[Any, Any]) -> None:
+        first, *more = errors.values()
+        super().__init__(first.code, first.message + (f" (and {len(more)} more)" if more else ""))
+        self.errors = dict(errors)
+        self.results = dict(results)
 
 
 class NoOffsetError(ClientError):

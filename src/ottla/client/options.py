@@ -1,8 +1,9 @@
 """The options of the clients as keywords with types: what an editor offers and mypy checks.
 
-Names and types are those of the settings (`settings`, `producer_settings`, `consumer_settings`),
-which hold defaults, meanings and checks; a test holds the two together. A TypedDict is the one way
-to give the keywords of a constructor types without repeating them in three clients.
+Names and types are those of the settings (`settings`, `asking`, `producer_settings`,
+`consumer_settings`), which hold defaults, meanings and checks; a test holds the two together. A
+TypedDict is the one way to give the keywords of a constructor types without repeating them in three
+clients.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,6 +28,10 @@ class ClientOptions(TypedDict, total=False):
     sasl_username: str
     sasl_password: str
     sasl_oauthbearer_token: Callable[[], str] | None
+
+
+class AdminOptions(ClientOptions, total=False):
+    default_api_timeout_ms: int
 
 
 class ProducerOptions(ClientOptions, total=False):

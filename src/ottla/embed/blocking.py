@@ -20,7 +20,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack
 from ottla.base.ids import TopicPartition
 from ottla.client.delivery import Deliveries, Delivery, RecordMetadata, Run
 from ottla.client.errors import ClientClosedError
-from ottla.client.options import ClientOptions, ConsumerOptions, ProducerOptions
+from ottla.client.options import AdminOptions, ConsumerOptions, ProducerOptions
 from ottla.client.records import Columns, ConsumerRecord
 from ottla.client.subscription import Told
 from ottla.embed.clients import Admin, Consumer, Producer
@@ -305,7 +305,7 @@ class SyncConsumer(_Blocking[Consumer]):
 class SyncAdmin(_Blocking[Admin]):
     """`ottla.Admin` without await."""
 
-    def __init__(self, **options: Unpack[ClientOptions]) -> None:
+    def __init__(self, **options: Unpack[AdminOptions]) -> None:
         super().__init__(Admin(**options))
 
     create_topics = waits(Admin.create_topics)
@@ -313,15 +313,37 @@ class SyncAdmin(_Blocking[Admin]):
     create_partitions = waits(Admin.create_partitions)
     list_topics = waits(Admin.list_topics)
     describe_topics = waits(Admin.describe_topics)
-    describe_cluster = waits(Admin.describe_cluster)
     delete_records = waits(Admin.delete_records)
+    list_offsets = waits(Admin.list_offsets)
     describe_configs = waits(Admin.describe_configs)
     alter_configs = waits(Admin.alter_configs)
+    list_config_resources = waits(Admin.list_config_resources)
+    describe_cluster = waits(Admin.describe_cluster)
+    describe_quorum = waits(Admin.describe_quorum)
+    describe_features = waits(Admin.describe_features)
+    update_features = waits(Admin.update_features)
     describe_log_dirs = waits(Admin.describe_log_dirs)
-    list_offsets = waits(Admin.list_offsets)
+    alter_replica_log_dirs = waits(Admin.alter_replica_log_dirs)
+    elect_leaders = waits(Admin.elect_leaders)
+    alter_partition_reassignments = waits(Admin.alter_partition_reassignments)
+    list_partition_reassignments = waits(Admin.list_partition_reassignments)
     list_groups = waits(Admin.list_groups)
-    describe_group = waits(Admin.describe_group)
-    delete_group = waits(Admin.delete_group)
+    describe_groups = waits(Admin.describe_groups)
+    delete_groups = waits(Admin.delete_groups)
+    remove_group_members = waits(Admin.remove_group_members)
     group_offsets = waits(Admin.group_offsets)
+    list_group_offsets = waits(Admin.list_group_offsets)
     alter_group_offsets = waits(Admin.alter_group_offsets)
     delete_group_offsets = waits(Admin.delete_group_offsets)
+    list_transactions = waits(Admin.list_transactions)
+    describe_transactions = waits(Admin.describe_transactions)
+    describe_producers = waits(Admin.describe_producers)
+    abort_transaction = waits(Admin.abort_transaction)
+    fence_producers = waits(Admin.fence_producers)
+    create_acls = waits(Admin.create_acls)
+    describe_acls = waits(Admin.describe_acls)
+    delete_acls = waits(Admin.delete_acls)
+    describe_user_scram_credentials = waits(Admin.describe_user_scram_credentials)
+    alter_user_scram_credentials = waits(Admin.alter_user_scram_credentials)
+    describe_client_quotas = waits(Admin.describe_client_quotas)
+    alter_client_quotas = waits(Admin.alter_client_quotas)

@@ -53,7 +53,7 @@ class Consumer(_OnThisMachine, consumer.Consumer):
 
 
 class Admin(_OnThisMachine, admin.Admin):
-    """Changes and describes a cluster of any Kafka brokers (2.4 or later).
+    """Changes and describes a cluster of any Kafka brokers (2.1 or later).
 
     async with ottla.Admin(bootstrap_servers="127.0.0.1:9092") as admin:
         await admin.create_topics(NewTopic("greetings", num_partitions=3))

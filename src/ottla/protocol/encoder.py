@@ -119,7 +119,7 @@ class _Encoder:
     def _forbid(self, each: Field, made: str, cls: type[Struct]) -> None:
         if not each.ignorable:
             differs = self._differs(each, f"{made}.{each.name}", cls)
-            self.source.line(f"if {differs}: raise Malformed('not in this version')")
+            self.source.line(f"if {differs}: raise Malformed({wire.NOT_IN_VERSION!r})")
 
     def _tags(self, tagged: list[Field], made: str, cls: type[Struct]) -> None:
         source, outer = self.source, self._out

@@ -29,6 +29,10 @@ class DecodeError(Exception):
     """Bytes that are not the message they should be: which field, where, and why."""
 
 
+NOT_IN_VERSION: Final = "not in this version"
+"""The cause of an EncodeError where a field holds something that the version cannot say."""
+
+
 class EncodeError(Exception):
     """A message that cannot be sent in this version. Always a bug of whoever made it."""
 

@@ -169,13 +169,15 @@ class Acl(NamedTuple):
 
 
 class AclFilter(NamedTuple):
-    resource_type: ResourceType
-    pattern_type: PatternType
-    name: str | None
-    principal: str | None
-    host: str | None
-    operation: Operation
-    permission: Permission
+    """Without arguments it finds every entry."""
+
+    resource_type: ResourceType = ResourceType.ANY
+    pattern_type: PatternType = PatternType.ANY
+    name: str | None = None
+    principal: str | None = None
+    host: str | None = None
+    operation: Operation = Operation.ANY
+    permission: Permission = Permission.ANY
 
     def check(self) -> None:
         """KafkaError INVALID_REQUEST where a part of it is not known."""
