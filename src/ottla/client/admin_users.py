@@ -40,6 +40,8 @@ SALT_BYTES: Final = 24
 EXACT, DEFAULT, ANY = 0, 1, 2
 
 Change = NewScramCredential | ScramDeletion
+Login = tuple[str, str]
+"""A user and a mechanism."""
 
 
 class UserAdmin(Asking):
@@ -61,34 +63,38 @@ class UserAdmin(Asking):
         }
 
     async def alter_user_scram_credentials(self, *changes: Change) -> None:
-        """Make, replace or delete what users log in with. The changes of one user are made all or
-        none, each mechanism at most once."""
-        by_user: dict[str, list[Change]] = {}
+        """Make, replace or delete what users log in with; of a mechanism the last change counts."""
         for change in changes:
             _check_change(change)
-            by_user.setdefault(change.user, []).append(change)
+        wanted = {(change.user, change.mechanism): change for change in changes}
 
-        async def ask(node: int, users: Sequence[str]) -> dict[str, KafkaError | None]:
-            asked = [change for user in users for change in by_user[user]]
-            request = AlterUserScramCredentialsRequest(
-                deletions=[
-                    ScramCredentialDeletion(
-                        name=each.user, mechanism=MECHANISM_NUMBERS[each.mechanism]
-                    )
-                    for each in asked
-                    if isinstance(each, ScramDeletion)
-                ],
-                upsertions=[
-                    self._upsertion(each) for each in asked if isinstance(each, NewScramCredential)
-                ],
-            )
-            response = await self._send(node, request, AlterUserScramCredentialsResponse)
-            return {
-                row.user: refusal(row.error_code, row.error_message, row.user)
-                for row in response.results
-            }
+        async def ask(node: int, items: Sequence[Login]) -> dict[Login, KafkaError | None]:
+            found: dict[Login, KafkaError | None] = {}
+            left = list(items)
+            while left:  # Kafka takes one change of a user in a request
+                part = {login[0]: login for login in reversed(left)}
+                request = self._scram_request([wanted[login] for login in part.values()])
+                response = await self._send(node, request, AlterUserScramCredentialsResponse)
+                for row in response.results:
+                    if row.user in part:
+                        error = refusal(row.error_code, row.error_message, row.user)
+                        found[part[row.user]] = error
+                left = [login for login in left if login not in part.values()]
+            return found
 
-        await self._each("alter_user_scram_credentials", by_user, self._controller(), ask)
+        await self._each("alter_user_scram_credentials", wanted, self._controller(), ask)
+
+    def _scram_request(self, changes: Sequence[Change]) -> AlterUserScramCredentialsRequest:
+        return AlterUserScramCredentialsRequest(
+            deletions=[
+                ScramCredentialDeletion(name=each.user, mechanism=MECHANISM_NUMBERS[each.mechanism])
+                for each in changes
+                if isinstance(each, ScramDeletion)
+            ],
+            upsertions=[
+                self._upsertion(each) for each in changes if isinstance(each, NewScramCredential)
+            ],
+        )
 
     def _upsertion(self, change: NewScramCredential) -> ScramCredentialUpsertion:
         salt = self._cluster.world.rng.randbytes(SALT_BYTES)

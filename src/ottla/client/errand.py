@@ -44,8 +44,7 @@ class Errand(Generic[K, V]):
         """Ask for what is left. Raises why, where something still is."""
         self._tries_count += 1
         by_node: dict[int, list[K]] = {}
-        found: Mapping[K, Place] = await self._route.find(list(self._left)) if self._left else {}
-        for item, place in found.items():
+        for item, place in (await self._places()).items():
             if isinstance(place, int):
                 by_node.setdefault(place, []).append(item)
             else:
@@ -54,6 +53,13 @@ class Errand(Generic[K, V]):
         for failure in self._left.values():
             if failure is not None:
                 raise failure
+
+    async def _places(self) -> Mapping[K, Place]:
+        left = list(self._left)
+        try:
+            return await self._route.find(left) if left else {}
+        except EncodeError as error:
+            return dict.fromkeys(left, _unsendable(error))
 
     async def _ask_node(self, node_id: int, items: Sequence[K]) -> None:
         outcomes: Mapping[K, V | KafkaError | RpcError]

@@ -60,7 +60,7 @@ class Anyone:
     """The node with the fewest requests under way, a connected one if there is any; if it fails,
     another."""
 
-    again: Final = Controller.again
+    again: Final = Controller.again | {ErrorCode.UNKNOWN_TOPIC_OR_PARTITION}
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -158,6 +158,7 @@ class Leaders:
             if code:
                 failure = KafkaError(code, f"topic {name!r}: {code.name}")
                 places.update((key, failure) for key in items if key.topic == name)
+                continue
             for row in topic.partitions:
                 key = TopicPartition(name, PartitionIndex(row.partition_index))
                 leads = row.leader_id >= 0

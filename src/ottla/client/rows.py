@@ -224,7 +224,7 @@ class ScramDeletion(NamedTuple):
 
 class Match(Enum):
     ANY = "any"
-    """Any name, but not the default."""
+    """Any name, and the default."""
 
 
 class QuotaRow(NamedTuple):
