@@ -6,7 +6,7 @@ from ottla.storage.log import Log
 from ottla.storage.open_segments import OpenSegments, capacity_for
 from ottla.storage.removal import remove_files
 
-from .makers import append, batch_of, make_log, read_all
+from .makers import append, batch_of, make_log, read_all, reopen
 from .memory_disk import MemoryDisk
 
 
@@ -61,12 +61,40 @@ def test_what_is_not_flushed_stays_open_and_is_flushed_soon(disk: MemoryDisk) ->
     assert not all(log.active.is_open for log in logs)
 
 
-def test_what_was_written_to_is_not_closed_first(disk: MemoryDisk) -> None:
+@pytest.mark.parametrize("is_written", [False, True])
+def test_what_was_used_is_not_closed_first(disk: MemoryDisk, is_written: bool) -> None:
     logs = logs_on(disk, OpenSegments(3), 5)
     for number in (0, 1, 2, 3, 1, 4):  # the look at 3 closes 0
-        append(logs[number], batch_of(1))
-        flush(logs[number])
+        if logs[number].log_end_offset and not is_written:
+            read_all(logs[number])
+        else:
+            append(logs[number], batch_of(1))
+            flush(logs[number])
     assert [log.active.is_open for log in logs] == [False, True, False, True, True]
+
+
+def test_a_cut_that_is_not_flushed_keeps_its_file(disk: MemoryDisk) -> None:
+    logs = logs_on(disk, OpenSegments(1), 5)
+    append(logs[0], batch_of(1), batch_of(1))
+    flush(logs[0])
+    logs[0].truncate_to(1, 1_000)
+    for log in logs[1:]:
+        append(log, batch_of(1))
+        flush(log)
+    assert logs[0].active.is_open
+
+
+def test_what_an_earlier_life_wrote_is_closed_again(disk: MemoryDisk) -> None:
+    log = make_log(disk)
+    while len(log.segments) < 6:
+        append(log, batch_of(2))
+    log.close()
+    log = reopen(disk)
+    flush(log)
+    log.close()
+    log.shelf = OpenSegments(2)
+    read_all(log)
+    assert sum(each.is_open for each in log.segments) == 2
 
 
 def test_a_flush_under_way_keeps_its_files(disk: MemoryDisk) -> None:

@@ -173,7 +173,10 @@ def test_a_mended_index_outlives_a_clean_stop(disk: MemoryDisk) -> None:
     log.close()
     log = reopen(disk, SPARSE, is_clean=True, recovery_point=40)
     lying(log)
+    disk.calls.clear()
     assert log.read(30, 1 << 20, 40) is not None
+    synced = [path for call, path in disk.calls if call == "sync"]
+    assert synced == [log.active.index.path, log.active.time_index.path]
     log.settle()
     log.close()
     log = reopen(disk, SPARSE, is_clean=True, recovery_point=40)
@@ -266,3 +269,108 @@ def test_a_start_keeps_no_batch_that_no_index_could_name(
     disk.files[log.active.path][end : end + 8] = last_offset.to_bytes(8, "big")
     log = reopen(disk, WIDE)
     assert log.log_end_offset == (1 << 31 if last_offset < 1 << 31 else 1)
+
+
+def test_the_age_counts_from_the_first_batch_after_a_cut_too(disk: MemoryDisk) -> None:
+    log = make_log(disk, replace(WIDE, segment_ms=1_000))
+    append(log, batch_of(1, timestamp=5_000))
+    append(log, batch_of(1, timestamp=5_500))
+    log.truncate_to(1, 1_000)
+    append(log, batch_of(1, timestamp=6_000), now_ms=99_999_999)
+    assert bases(log) == [0]
+    append(log, batch_of(1, timestamp=6_001), now_ms=99_999_999)
+    assert bases(log) == [0, 2]
+
+
+def test_a_cut_takes_the_entries_of_what_goes(
+    disk: MemoryDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = make_log(disk, SPARSE)
+    for number in range(30):
+        append(log, batch_of(1, timestamp=1_000 + number))
+    log.truncate_to(10, 1_000)
+    assert log.max_timestamp == 1_009
+    for number in range(10, 30):
+        append(log, batch_of(1, timestamp=1_000 + number, value=b"v" * 30))
+    for offset in range(30):
+        found = log.read(offset, 1, 30)
+        assert found is not None
+        assert log.active.header_at(found.range.position).base_offset == offset
+        later = log.offset_for_timestamp(1_000 + offset, 30)
+        assert later is not None
+        assert later.offset == offset
+    assert log.active.index.floor(29) > log.size_bytes - 500
+    assert not caplog.records
+
+
+def test_housekeeping_lets_go_of_maps(disk: MemoryDisk) -> None:
+    log = make_log(disk, SPARSE)
+    for number in range(12):
+        append(log, batch_of(1, timestamp=1_000 + number))
+    log.read(9, 1 << 20, 12)
+    log.offset_for_timestamp(1_009, 12)
+    paths = (log.active.index.path, log.active.time_index.path)
+    for path in paths:
+        with pytest.raises(BufferError):
+            disk.files[path].append(0)
+    log.retire_old_segments(1_000, 0)
+    for path in paths:
+        disk.files[path].append(0)
+
+
+def test_an_append_after_a_start_lowers_no_timestamp(disk: MemoryDisk) -> None:
+    log = make_log(disk, SPARSE)
+    append(log, batch_of(1, timestamp=2_000))
+    log.settle()
+    flush_now(disk, [log])
+    log.close()
+    log = reopen(disk, SPARSE, is_clean=True, recovery_point=1)
+    append(log, batch_of(1, timestamp=1_000))
+    assert log.max_timestamp == 2_000
+
+
+def test_a_cut_keeps_the_first_of_equal_timestamps(disk: MemoryDisk) -> None:
+    log = make_log(disk, WIDE)
+    for timestamp in (1_000, 1_000, 900, 2_000):
+        append(log, batch_of(1, timestamp=timestamp))
+    log.truncate_to(3, 1_000)
+    log.active.trim()
+    assert log.active.time_index.last == (1_000, 0)
+
+
+def test_a_segment_is_sealed_when_a_flush_covered_all_of_it(log: Log) -> None:
+    def fill() -> list[bool]:
+        while len(log.segments) < 3:
+            append(log, batch_of(1))
+        return [each.is_sealed for each in log.segments]
+
+    assert fill() == [False, False, False]
+    flush_now(log.disk, [log])
+    assert fill() == [True, True, False]
+    log.truncate_to(log.segments[1].base_offset + 1, 1_000)
+    assert fill() == [True, False, False]
+
+
+def test_entries_count_anew_from_a_cut(disk: MemoryDisk) -> None:
+    size = len(batch_of(1))
+    log = make_log(disk, replace(WIDE, index_interval_bytes=2 * size))
+    for _ in range(2):
+        append(log, batch_of(1))
+    log.truncate_to(1, 1_000)
+    for _ in range(5):
+        append(log, batch_of(1))
+    assert [log.active.index.floor(offset) for offset in (3, 4)] == [0, 4 * size]
+
+
+def test_what_was_checked_in_a_row_is_known_as_one(log: Log) -> None:
+    segment = log.active
+    segment.unread_bytes = 1_000
+    for start in (400, 500, 300):
+        assert segment.is_unread(start, 100)
+        segment.note_checked(start, 100)
+    assert not segment.is_unread(300, 300)
+    assert segment.is_unread(200, 200)
+    assert segment.is_unread(500, 200)
+    segment.note_checked(800, 400)
+    assert not segment.is_unread(900, 400), "the end was written in this life"
+    assert segment.is_unread(300, 300)

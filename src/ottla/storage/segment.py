@@ -103,10 +103,9 @@ class Segment:
         """Who keeps count of the descriptors."""
         self._file: File | None = None
         # What an existing segment holds is looked up when it is first asked for.
-        known = _UNKNOWN if size_bytes else -1
-        self._max_timestamp = known
+        self._max_timestamp = _UNKNOWN if size_bytes else -1
         self._max_timestamp_offset = base_offset
-        self._rolling_timestamp = known
+        self._rolling_timestamp = _UNKNOWN
         index_bytes = config.segment_index_bytes
         path = self.stem + OFFSET_INDEX + state
         self.index = OffsetIndex(disk, path, base_offset, index_bytes)
@@ -155,7 +154,6 @@ class Segment:
     def reader(self) -> LogFile:
         """Its file for a reply. That it can be opened is found out here."""
         # hot: fetch
-        self.is_used = True
         if self._file is None:
             self.open(create=False)
         return LogFile(self)
@@ -194,7 +192,7 @@ class Segment:
 
     @property
     def first_timestamp(self) -> int:
-        """Largest timestamp of its first batch; -1 where it has none."""
+        """Largest timestamp of its first batch, of which there is one; -1 where that has none."""
         if self._rolling_timestamp == _UNKNOWN:
             self._look_up_rolling_timestamp()
         return self._rolling_timestamp
@@ -280,7 +278,7 @@ class Segment:
         self.size_bytes = position
         self.bytes_since_entry = 0
         self.is_sealed = False
-        self._rolling_timestamp = _UNKNOWN if position else -1
+        self._rolling_timestamp = _UNKNOWN
         self._max_timestamp, self._max_timestamp_offset = self.time_index.last
         for _, header in self.headers(self.index.last_position(), position):
             if header.max_timestamp > self._max_timestamp and header.record_count:
@@ -309,7 +307,7 @@ class Segment:
         self.index.reset()
         self.time_index.reset()
         self.size_bytes = self.bytes_since_entry = 0
-        self._max_timestamp = self._rolling_timestamp = -1
+        self._max_timestamp, self._rolling_timestamp = -1, _UNKNOWN
         self._max_timestamp_offset = self.base_offset
 
     def trim(self) -> None:
