@@ -1,89 +1,15 @@
 """A producer when something fails around it, in the simulated world: a broker that does not answer,
-refuses, or finds batches too large; a full buffer; tasks that are cancelled."""
+does not read, or finds batches too large; a full buffer; tasks that are cancelled at any step."""
 
 import asyncio
 
 import pytest
 
 from ottla.client.delivery import Run
-from ottla.client.errors import BufferFullError, DeliveryError
+from ottla.client.errors import BufferFullError, ClientClosedError, DeliveryError
 from ottla.client.producer import Producer
-from ottla.protocol.messages.init_producer_id import InitProducerIdResponse
-from ottla.protocol.messages.metadata import MetadataResponse
-from ottla.protocol.messages.produce import (
-    PartitionProduceResponse,
-    ProduceResponse,
-    TopicProduceResponse,
-)
-from ottla.records.batch import read_header
-from ottla.records.record import iterate_records
-from tests.client.test_cluster import TOPIC_ID, broker_row, topic_row
-from tests.rpc.conftest import PORT, versions_answer
-
-
-class Partitions:
-    """A broker of topic "t": what it took, by partition. It knows twins, as a broker does."""
-
-    def __init__(self, stage, count=1, most=1 << 20):
-        self.logs = {index: [] for index in range(count)}
-        self.most = most
-        self.taken = {}
-        self.is_dumb = False
-        """It does not answer, and takes nothing."""
-        self.produced = []
-        """(partition, bytes) of each batch that came."""
-        self.topics = [topic_row("t", *[1] * count)]
-        self.wanted = []
-        """Topics of each request for metadata."""
-        stage.listen(self.reply)
-
-    def reply(self, header, request):
-        if header.api_key == 3:
-            self.wanted.append([row.name for row in request.topics])
-            return MetadataResponse(brokers=[broker_row()], controller_id=1, topics=self.topics)
-        if header.api_key == 22:
-            return InitProducerIdResponse(producer_id=77, producer_epoch=0)
-        if header.api_key == 0:
-            return self.produce(request)
-        return versions_answer(header, request)
-
-    def produce(self, request):
-        rows = []
-        for row in request.topic_data[0].partition_data:
-            records = bytes(row.records)
-            self.produced.append((row.index, len(records)))
-            if not self.is_dumb:
-                rows.append(self.take(row.index, records))
-        topic = TopicProduceResponse(name="t", topic_id=TOPIC_ID, partition_responses=rows)
-        is_silent = self.is_dumb or not request.acks
-        return None if is_silent else ProduceResponse(responses=[topic])
-
-    def take(self, index, records):
-        log = self.logs[index]
-        if len(records) > self.most:
-            return PartitionProduceResponse(index=index, error_code=10, base_offset=-1)
-        header = read_header(records)
-        twin = index, header.producer_id, header.producer_epoch, header.base_sequence
-        base_offset = len(log)
-        if header.producer_id >= 0:
-            base_offset = self.taken.setdefault(twin, len(log))
-        if base_offset == len(log):
-            log += [record.value for record in iterate_records(records, 1 << 30)]
-        return PartitionProduceResponse(index=index, base_offset=base_offset)
-
-
-def played(stage, script, **options):
-    async def whole():
-        producer = Producer(
-            world=stage.world,
-            bootstrap_servers=f"broker:{PORT}",
-            **{"request_timeout_ms": 1_000, **options},
-        )
-        await producer.start()
-        await script(producer)
-        await producer.close()
-
-    stage.play(whole)
+from tests.client.partitions import Partitions, played
+from tests.rpc.conftest import PORT
 
 
 def now():
@@ -168,6 +94,35 @@ def test_nothing_lingers_while_somebody_waits_for_room(stage):
         assert len(broker.logs[0]) == 200
 
     played(stage, script, buffer_memory=5_000, linger_ms=30_000, delivery_timeout_ms=60_000)
+
+
+def test_bytes_of_a_request_that_still_leaves_are_nobody_elses(stage):
+    """Records that failed while the broker does not read free their memory for others; what is on
+    its way meanwhile arrives as it was (the wires look at each part again, the broker at CRCs)."""
+    broker = Partitions(stage)
+
+    async def script(producer):
+        await producer.send_and_wait("t", b"first")
+        stage.accepted[-1].connection.pause()
+        late = [await producer.send("t", b"late" + bytes(30_000)) for _ in range(9)]
+        for each in late:
+            with pytest.raises(DeliveryError):
+                await each
+        assert producer._accumulator.used_bytes == 0
+        others = [await producer.send("t", b"other" + bytes(30_000)) for _ in range(9)]
+        stage.accepted[-1].connection.resume()
+        for each in others:
+            await each
+
+    played(
+        stage,
+        script,
+        request_timeout_ms=60_000,
+        delivery_timeout_ms=60_005,
+        buffer_memory=300_000,
+        batch_size=31_000,
+    )
+    assert broker.logs[0][-9:] == [b"other" + bytes(30_000)] * 9
 
 
 # ---- too large
@@ -312,3 +267,62 @@ def test_closing_that_is_cancelled_twice_leaves_nobody_waiting(stage):
         assert told.value.is_uncertain and producer._accumulator.used_bytes == 0
 
     stage.play(whole)
+
+
+def test_who_waits_for_room_or_for_a_topic_is_told_when_the_producer_closes(stage):
+    broker = Partitions(stage)
+
+    async def script(producer):
+        await producer.send_and_wait("t", b"x")
+        broker.is_dumb = True
+        taken = await producer.send("t", bytes(700))
+        waiting = [
+            asyncio.create_task(producer.send(topic, bytes(700))) for topic in ("t", "t", "u")
+        ]
+        await asyncio.sleep(0.1)
+        with pytest.raises(DeliveryError, match="closed"):
+            await producer.close(timeout_ms=100)
+        for each in waiting:
+            with pytest.raises(ClientClosedError):
+                await each
+        assert taken.done() and producer._accumulator.used_bytes == 0
+
+    played(stage, script, buffer_memory=1_000)
+
+
+# ---- cancelling
+
+
+@pytest.mark.parametrize("call", ["send", "send_many", "flush", "partitions_for", "delivery"])
+def test_a_task_that_is_cancelled_at_any_step_leaves_the_producer_usable(stage, call):
+    broker = Partitions(stage)
+
+    async def script(producer):
+        async def work(n):
+            if call == "partitions_for":
+                await producer.partitions_for("t")
+            elif call == "send_many":
+                await (await producer.send_many("t", [b"%d" % n + bytes(900)] * 30))
+            else:
+                delivery = await producer.send("t", b"%d" % n + bytes(900))
+                if call == "flush":
+                    await producer.flush()
+                elif call == "delivery":
+                    await delivery
+
+        for steps in range(40):
+            task = asyncio.create_task(work(steps))
+            for _ in range(steps):
+                await asyncio.sleep(0.0005)
+            task.cancel()
+            await asyncio.wait([task])
+            assert (await producer.send_and_wait("t", b"after %d" % steps)).offset >= 0
+            await producer.flush()
+            assert producer._accumulator.used_bytes == 0 and not producer._accumulator._queue
+            assert producer._sender.hurries_count == 0
+
+    played(stage, script, buffer_memory=5_000, batch_size=1_000)
+    after = [value for value in broker.logs[0] if value.startswith(b"after")]
+    assert after == [b"after %d" % n for n in range(40)]
+    if call != "send_many":
+        assert len(set(broker.logs[0])) == len(broker.logs[0]), "nothing twice"

@@ -100,6 +100,32 @@ def test_a_block_commits_and_an_error_or_a_cancel_aborts(broker, version):
     assert values == [b"kept", *(b"%d" % n for n in range(20) for _ in range(10))]
 
 
+def test_a_transaction_that_is_cancelled_at_any_time_leaves_the_producer_usable(broker, version):
+    async def script():
+        async def work(n):
+            async with producer.transaction():
+                await producer.send_and_wait("t", b"maybe %d" % n)
+                await producer.send("t", b"too %d" % n)
+
+        async with producer_of(broker) as producer:
+            for n in range(40):
+                task = asyncio.create_task(work(n))
+                await asyncio.sleep(n * 0.0003)
+                task.cancel()
+                await asyncio.wait([task])
+                async with producer.transaction():
+                    await producer.send("t", b"after %d" % n)
+        found = await committed(broker)
+        assert [each for each in found if each.startswith(b"after")] == [
+            b"after %d" % n for n in range(40)
+        ]
+        assert len(set(found)) == len(found), "nothing twice"
+        for n in range(40):
+            assert (b"maybe %d" % n in found) == (b"too %d" % n in found), "both or neither"
+
+    asyncio.run(script())
+
+
 def test_nothing_is_taken_outside_of_a_transaction(broker):
     async def script():
         async with producer_of(broker) as producer:

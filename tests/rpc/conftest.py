@@ -69,7 +69,7 @@ class Stage:
         self.broker_world = self.sim.boot("broker")
         self.world: World = self.sim.boot("client")
 
-    def listen(self, answer: Callable[[Any, Request], Answer]) -> None:
+    def listen(self, answer: Callable[[Any, Request], Answer], port: int = PORT) -> None:
         def noted(header: Any, request: Request) -> Answer:
             self.requests.append((header, request))
             return answer(header, request)
@@ -78,7 +78,7 @@ class Stage:
             self.accepted.append(FakeBroker(connection, noted))
             return self.accepted[-1]
 
-        self.broker_world.network.listen("", PORT, accept)
+        self.broker_world.network.listen("", port, accept)
 
     def play(self, script: Callable[[], Awaitable[None]]) -> None:
         async def coroutine() -> None:
