@@ -7,14 +7,12 @@ is measured.
 """
 
 import asyncio
-import os
-import subprocess
 import time
 from collections import deque
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from bench.transacting import Connection
+from bench.turns import Running
 from ottla.base.errors import ErrorCode
 from ottla.protocol.framing import decode_response, encode_request
 from ottla.protocol.message import Request
@@ -39,25 +37,6 @@ SESSION_MS: Final = 1_800_000
 """The most that brokers allow, so that no member dies while it is counted."""
 JOIN_VERSION, SYNC_VERSION, HEARTBEAT_VERSION = 5, 3, 4
 CONSUMER_VERSION, COMMIT_VERSION = 1, 9
-
-
-class Running(NamedTuple):
-    port: int
-    pid: int
-    is_java: bool = False
-
-    def memory_bytes(self) -> int:
-        """Resident; of a JVM, which does not give back, its live objects."""
-        if self.is_java:
-            command = ["jcmd", str(self.pid), "GC.class_histogram"]
-            told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            return int(told.split()[-1])
-        pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-    def cpu_s(self) -> float:
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # --- requests that are sent over and over -----------------------------------------------------

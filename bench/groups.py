@@ -13,30 +13,17 @@ of a core stands beside the figures: a broker of one thread near 1 is itself the
 cannot have more than the machine has.
 """
 
-import argparse
 import asyncio
-import shutil
 import statistics
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 from bench import grouping
-from bench.bench import write_between
-from bench.grouping import CONNECTIONS, IN_FLIGHT, SESSION_MS, Rate, Running, join_all, pumped
+from bench.grouping import CONNECTIONS, IN_FLIGHT, SESSION_MS, Rate, join_all, pumped
 from bench.transacting import TOPIC, Connection, make_topic, patiently
+from bench.turns import Figures, Running, Turns
 from ottla.protocol.messages.find_coordinator import FindCoordinatorRequest
-from tests.tools.kafka_broker import kafka_broker
-from tests.tools.serving import serving
 
-BROKERS: Final = {
-    "kafka": "Kafka",
-    "ottla": "Ottla",
-    "ottla-noflush": "Ottla, `flush.on.ack=false`",
-}
 PROTOCOLS: Final = ("classic", "consumer")
 MEMBERS: Final = (1, 10, 100)
 PARTITIONS: Final = 100
@@ -51,21 +38,6 @@ SETTINGS: Final = {
     "group.consumer.session.timeout.ms": str(SESSION_MS),
     "group.consumer.max.session.timeout.ms": str(SESSION_MS),
 }
-Figures = dict[str, float]
-
-
-@contextmanager
-def started(name: str, folder: Path) -> Iterator[Running]:
-    """A broker on an empty directory."""
-    if name == "kafka":
-        with kafka_broker(folder, SETTINGS) as kafka:
-            assert kafka.process is not None
-            yield Running(kafka.port, kafka.process.pid, is_java=True)
-        return
-    flush = {"flush.on.ack": str(name == "ottla").lower()}
-    with serving(folder / "data", {**SETTINGS, **flush}) as ottla:
-        assert ottla.process is not None
-        yield Running(ottla.port, ottla.process.pid)
 
 
 # --- heartbeats and commits -------------------------------------------------------------------
@@ -171,52 +143,10 @@ def measure(broker: Running, seconds: float, count: int) -> Figures:
     return figures
 
 
-def table(rounds: dict[str, list[Figures]]) -> str:
-    lines = [
-        "| test | figure | " + " | ".join(BROKERS[name] for name in rounds) + " |",
-        "|---|---|" + "---|" * len(rounds),
-    ]
-    for key in next(iter(rounds.values()))[0]:
-        test, figure = key.split("|")
-        medians = {
-            name: statistics.median(one[key] for one in each) for name, each in rounds.items()
-        }
-        cells = []
-        for name, median in medians.items():
-            text = f"{median:,.0f}" if abs(median) >= 100 else f"{median:.2f}"
-            if "kafka" in medians and name != "kafka" and "cores" not in figure:
-                text += f" = {median / medians['kafka']:.2f} ×"
-            cells.append(text)
-        lines.append(f"| {test} | {figure} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="./dev bench groups", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two seconds for each figure")
-    parser.add_argument("--rounds", type=int, default=3)
+    turns = Turns("groups", __doc__, "test", SETTINGS)
+    parser = turns.parser()
     parser.add_argument("--groups", type=int, default=10_000, help="how many of them commit")
-    parser.add_argument("--only", choices=BROKERS, action="append")
-    parser.add_argument("--readme", action="store_true")
     chosen = parser.parse_args(arguments)
-    rounds: dict[str, list[Figures]] = {}
-    for _ in range(chosen.rounds):
-        for name in chosen.only or BROKERS:
-            folder = Path(tempfile.mkdtemp(prefix="bench-groups-"))
-            try:
-                with started(name, folder) as broker:
-                    figures = measure(broker, 2.0 if chosen.quick else 10.0, chosen.groups)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-            rounds.setdefault(name, []).append(figures)
-            print(name, {key: round(value, 2) for key, value in figures.items()}, flush=True)
-    text = table(rounds)
-    print(text)
-    if chosen.readme:
-        quick = " --quick" if chosen.quick else ""
-        head = (
-            f"`./dev bench groups{quick}`: medians of {chosen.rounds} rounds in turns, load and"
-            " broker on the same cores; ratios are to Kafka's figure."
-        )
-        write_between("groups", f"{head}\n\n{text}")
-    return 0
+    seconds = 2.0 if chosen.quick else 10.0
+    return turns.run(chosen, lambda broker: measure(broker, seconds, chosen.groups))

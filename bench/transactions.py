@@ -10,42 +10,19 @@ The load is `transacting`, which says of itself how much of a core it took: brok
 the machine's cores.
 """
 
-import argparse
 import asyncio
-import shutil
-import statistics
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 from bench import transacting
-from bench.bench import write_between
-from tests.tools.kafka_broker import kafka_broker
-from tests.tools.serving import serving
+from bench.turns import Figures, Turns
 
 PRODUCERS: Final = (1, 10, 100)
 RECORDS: Final = (1, 100)
-BROKERS: Final = ("kafka", "ottla", "ottla-noflush")
 READ_PARTITION: Final = 100
 SETTINGS: Final = {
     "offsets.topic.num.partitions": "10",
     "transaction.state.log.num.partitions": "10",
 }
-Figures = dict[str, float]
-
-
-@contextmanager
-def started(name: str, folder: Path) -> Iterator[int]:
-    """A broker on an empty directory; its port."""
-    if name == "kafka":
-        with kafka_broker(folder, SETTINGS) as kafka:
-            yield kafka.port
-        return
-    flush = {"flush.on.ack": str(name == "ottla").lower()}
-    with serving(folder / "data", {**SETTINGS, **flush}) as ottla:
-        yield ottla.port
 
 
 async def measure(port: int, seconds: float, count: int) -> Figures:
@@ -71,56 +48,8 @@ async def measure(port: int, seconds: float, count: int) -> Figures:
     return figures
 
 
-def table(rounds: dict[str, list[Figures]]) -> str:
-    names = [name for name in BROKERS if name in rounds]
-    titles = {
-        "kafka": "Kafka",
-        "ottla": "Ottla",
-        "ottla-noflush": "Ottla, `flush.on.ack=false`",
-    }
-    lines = [
-        "| producers × records | figure | " + " | ".join(titles[name] for name in names) + " |",
-        "|---|---|" + "---|" * len(names),
-    ]
-    for key in rounds[names[0]][0]:
-        test, figure = key.split("|")
-        medians = {name: statistics.median(each[key] for each in rounds[name]) for name in names}
-        cells = []
-        for name in names:
-            text = f"{medians[name]:,.0f}" if medians[name] >= 100 else f"{medians[name]:.2f}"
-            if "kafka" in medians and name != "kafka" and "load" not in figure:
-                text += f" = {medians[name] / medians['kafka']:.2f} ×"
-            cells.append(text)
-        lines.append(f"| {test} | {figure} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="./dev bench transactions", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two seconds for each figure")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=BROKERS, action="append")
-    parser.add_argument("--readme", action="store_true")
-    chosen = parser.parse_args(arguments)
+    turns = Turns("transactions", __doc__, "producers × records", SETTINGS)
+    chosen = turns.parser().parse_args(arguments)
     seconds, count = (2.0, 1_000) if chosen.quick else (10.0, 10_000)
-    rounds: dict[str, list[Figures]] = {}
-    for _ in range(chosen.rounds):
-        for name in chosen.only or BROKERS:
-            folder = Path(tempfile.mkdtemp(prefix="bench-transactions-"))
-            try:
-                with started(name, folder) as port:
-                    figures = asyncio.run(measure(port, seconds, count))
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-            rounds.setdefault(name, []).append(figures)
-            print(name, {key: round(value, 2) for key, value in figures.items()}, flush=True)
-    text = table(rounds)
-    print(text)
-    if chosen.readme:
-        quick = " --quick" if chosen.quick else ""
-        head = (
-            f"`./dev bench transactions{quick}`: medians of {chosen.rounds} rounds in turns, load"
-            " and broker on the same cores; ratios are to Kafka's figure."
-        )
-        write_between("transactions", f"{head}\n\n{text}")
-    return 0
+    return turns.run(chosen, lambda broker: asyncio.run(measure(broker.port, seconds, count)))
