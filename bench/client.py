@@ -42,7 +42,14 @@ COUNTS: Final = {
 LARGE_SHARE: Final = 4
 """Of 1 KiB it is so much less."""
 FILLED: Final = "filled"
-LIBRARIES: Final = {"confluent": "confluent_kafka", "kafka-python": "kafka", "pure": "ottla"}
+LIBRARIES: Final = {
+    "ottla": "ottla.embed.clients",
+    "pure": "ottla.embed.clients",
+    "confluent": "confluent_kafka",
+    "aiokafka": "aiokafka",
+    "kafka-python": "kafka",
+}
+"""What is loaded before the clock starts: of Ottla too all that a client needs."""
 
 Rows = list[tuple[bytes | None, bytes]]
 
@@ -256,7 +263,7 @@ def one(bootstrap: str, case: "Case", count: int) -> None:
     """Run it, and print a line of JSON."""
     warnings.simplefilter("ignore")
     library = case.client.split()[0]
-    import_module(LIBRARIES.get(library, library))
+    import_module(LIBRARIES[library])
     rows = rows_of(count, case.size, case.keyed) if case.what == "produce" else []
     if case.what == "produce":
         run = partial(PRODUCE[case.client], bootstrap, f"p-{time.time_ns()}", case.codec, rows)

@@ -123,6 +123,18 @@ def test_who_gives_up_waiting_for_a_topic_takes_it_from_nobody_else(stage):
     played(stage, script)
 
 
+def test_a_topic_that_was_never_asked_for_does_not_wait_for_the_next_refresh(stage):
+    serve(stage, [], [topic_row("t", 1)])
+
+    async def script(cluster):
+        await cluster.start()
+        start = asyncio.get_running_loop().time()
+        await cluster.topic("t", 5_000)
+        assert asyncio.get_running_loop().time() - start < 0.05, "retry_backoff_ms is 100"
+
+    played(stage, script)
+
+
 @pytest.mark.parametrize("code", [ErrorCode.INVALID_TOPIC_EXCEPTION, 29])
 def test_a_topic_that_is_refused_is_told_at_once(stage, code):
     serve(stage, [topic_row(error=code)])

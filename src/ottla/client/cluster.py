@@ -3,8 +3,9 @@
 Metadata is asked for the topics in use alone, when something is not known, when an answer says
 that it is stale, and when it is `metadata_max_age_ms` old. All who need a refresh share one: it
 runs as a task of its own, so that cancelling who waits does not end it. Refreshes keep
-`retry_backoff_ms` apart, longer while they fail. Every known node is tried, the connected ones
-first, and the bootstrap servers after them: so a cluster that moved is found again (KIP-899).
+`retry_backoff_ms` apart, longer while they fail; what was never asked for is asked for at once.
+Every known node is tried, the connected ones first, and the bootstrap servers after them: so a
+cluster that moved is found again (KIP-899).
 
 Coordinators are looked up when first asked for and forgotten when they refuse.
 """
@@ -118,6 +119,7 @@ class Cluster:
         view = self.topics.get(name)
         if view is not None:
             return view
+        self._has_new_wants |= name not in self._wanted and not self._awaited[name]
         error: Exception = KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         self._awaited[name] += 1
         try:
@@ -192,10 +194,8 @@ class Cluster:
 
     async def _refresh(self) -> Exception | None:
         try:
-            pause_s = self.settings.retry_backoff.seconds(
-                max(1, self._failures_count), self.world.rng
-            )
-            await asyncio.sleep(self._refreshed_at + pause_s - self.world.clock.monotonic())
+            if self._failures_count or not self._has_new_wants:
+                await self._pause()
             failure = await self._ask_anyone()
         finally:
             self._refreshed_at = self.world.clock.monotonic()
@@ -205,6 +205,11 @@ class Cluster:
         if self._has_new_wants:
             self.refresh_soon()
         return failure
+
+    async def _pause(self) -> None:
+        failures_count = max(1, self._failures_count)
+        pause_s = self.settings.retry_backoff.seconds(failures_count, self.world.rng)
+        await asyncio.sleep(self._refreshed_at + pause_s - self.world.clock.monotonic())
 
     async def _ask_anyone(self) -> Exception | None:
         causes = []
