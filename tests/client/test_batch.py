@@ -59,7 +59,9 @@ def test_values_in_one_go_are_as_one_by_one(values, before, later):
         one_by_one.append(later, None, value, ())
     for value in before:
         in_one_go.append(later, None, value, ())
-    assert in_one_go.extend(later, None, values) == 1 + len(before)
+    whole = in_one_go.extend(later, None, [b"left", *values], 1, 1 << 30)
+    assert whole == 1 + len(values) and in_one_go.count == one_by_one.count
+    assert in_one_go.extend(later + 1, None, [b"no room"], 0, 5) == 0
     assert in_one_go.sealed() == one_by_one.sealed()
 
 

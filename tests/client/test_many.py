@@ -7,9 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ottla
-from ottla.client import columns_in
+from ottla.client import columns_in, many
 from ottla.client.columns_in import items_of
+from ottla.client.errors import BufferFullError, RecordTooLargeError
 from ottla.client.many import Many
+from ottla.client.murmur2 import partition_of
+from ottla.client.partitioners import Default
+from ottla.records.batch import HEADER_BYTES
 from tests.client.reading import read_all
 
 ITEMS = st.lists(
@@ -18,17 +22,18 @@ ITEMS = st.lists(
     | st.tuples(st.none() | st.just(b"a"), st.binary(max_size=9), st.just({"h": b"x"})),
     max_size=60,
 )
+PLACE_OF_A = partition_of(b"a", 2)
 
 
 class Taken:
-    """What a Many hands on: runs, and records for themselves."""
+    """What a Many hands on: records of one partition, and records for themselves."""
 
-    def __init__(self, run_bytes=100, *, is_quick=True):
+    def __init__(self, *, is_quick=True, among=None):
         self.records = []
-        self.runs = []
+        self.counts = []
         self.many = Many(
-            run_bytes=run_bytes,
             is_quick=is_quick,
+            among=among,
             choose=self.choose,
             take=self.take,
             take_one=self.take_one,
@@ -36,18 +41,18 @@ class Taken:
 
     def choose(self, key, value):
         """Records without a key go to whichever partition: here to that of key b"a"."""
-        return key[0] % 2 if key else None
+        return partition_of(key, 2) if key else None
 
-    async def take(self, where, run):
-        self.runs.append(run)
-        keys = run.keys or [None] * len(run.values)
-        partition = 1 if where is None else where
-        assert len(keys) == len(run.values) > 0
-        self.records += [(partition, *row) for row in zip(keys, run.values, strict=True)]
+    async def take(self, where, keys, values):
+        self.counts.append(len(values))
+        partition = PLACE_OF_A if where is None else where
+        keys = keys or [None] * len(values)
+        assert len(keys) == len(values) > 0
+        self.records += [(partition, *row) for row in zip(keys, values, strict=True)]
 
     async def take_one(self, key, value, headers):
         where = self.choose(key, value)
-        self.records.append((1 if where is None else where, key, value))
+        self.records.append((PLACE_OF_A if where is None else where, key, value))
 
     def all_of(self, items):
         async def run():
@@ -62,12 +67,20 @@ def parts(item):
     return (item[0], item[1]) if isinstance(item, tuple) else (None, item)
 
 
-@given(ITEMS, st.integers(1, 300), st.booleans())
-def test_every_record_is_taken_once_and_those_of_a_partition_in_order(items, most, is_quick):
-    taken = Taken(most, is_quick=is_quick)
-    records = taken.all_of(items)
+@given(
+    ITEMS | st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c"]), st.binary(max_size=60))),
+    st.booleans(),
+    st.sampled_from([None, range(2)]),
+)
+def test_every_record_is_taken_once_and_those_of_a_partition_in_order(items, is_quick, among):
+    taken = Taken(is_quick=is_quick, among=among)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(many, "PIECE_COUNT", 3)
+        patch.setattr(many, "TURN_BYTES", 100)
+        records = taken.all_of(items)
     wanted = [
-        (1 if not key else key[0] % 2, key, value) for key, value in (parts(each) for each in items)
+        (partition_of(key, 2) if key else PLACE_OF_A, key, value)
+        for key, value in (parts(each) for each in items)
     ]
     for partition in (0, 1):
         mine, theirs = (
@@ -75,15 +88,69 @@ def test_every_record_is_taken_once_and_those_of_a_partition_in_order(items, mos
         )
         assert mine == theirs
     assert len(records) == len(items)
-    assert all(run.size <= most for run in taken.runs if len(run.values) > 1)
 
 
-@given(st.lists(st.binary(max_size=80), max_size=3_000), st.integers(1, 5_000))
-def test_values_alone_fill_their_runs(values, most):
-    taken = Taken(most)
-    assert [value for _, _, value in taken.all_of(values)] == values
-    for run, following in zip(taken.runs, taken.runs[1:], strict=False):
-        assert run.size + len(following.values[0]) + 16 > most
+def test_values_alone_and_keyed_pairs_are_taken_a_piece_at_a_time():
+    rows = [(b"k%d" % (n % 9), b"v") for n in range(3_000)]
+    taken = Taken(among=range(2))
+    taken.all_of([*(value for _, value in rows), *rows])
+    assert len(taken.counts) <= 3 + 2 * 4
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_batches_are_filled(broker, keyed):
+    most, values = 10_000, [b"%05d" % n * (1 + n % 40) for n in range(4_000)]
+    rows = [(b"k", value) for value in values] if keyed else values
+
+    async def script():
+        async with ottla.Producer(
+            bootstrap_servers=broker.bootstrap_servers, batch_size=most, linger_ms=60_000
+        ) as producer:
+            sent = await producer.send_many("t", rows)
+            batches = [batch for batch, _, _ in sent.pieces]
+            sizes = [batch.sent_bytes for batch in batches]
+            assert [each.count for each in batches] == [count for _, _, count in sent.pieces]
+            await producer.flush()
+            return sizes
+
+    sizes = asyncio.run(script())
+    assert sum(sizes) > 300_000
+    assert all(most - 250 < size <= most + HEADER_BYTES for size in sizes[:-1])
+    assert [each.value for each in read_all(broker, "t")] == values
+
+
+def test_a_record_larger_than_a_batch_has_one_for_itself(broker):
+    values = [b"a", bytes(5_000), b"b", bytes(6_000), bytes(7_000), b"c"]
+
+    async def script():
+        async with ottla.Producer(
+            bootstrap_servers=broker.bootstrap_servers, batch_size=1_000
+        ) as producer:
+            await (await producer.send_many("t", values))
+            await (await producer.send_many("t", [(b"k", value) for value in values]))
+            with pytest.raises(RecordTooLargeError):
+                await producer.send_many("t", [b"d", bytes(2 << 20), b"never"])
+
+    asyncio.run(script())
+    assert [each.value for each in read_all(broker, "t")] == [*values, *values, b"d"]
+
+
+def test_a_partitioner_of_ones_own_is_asked_for_each_record(start_broker):
+    broker = start_broker(settings={"num.partitions": "2"})
+
+    class Mine(Default):
+        def __call__(self, choice, key, value):
+            return 1
+
+    async def script():
+        async with ottla.Producer(
+            bootstrap_servers=broker.bootstrap_servers, partitioner=Mine()
+        ) as producer:
+            await (await producer.send_many("t", [(b"%d" % n, b"v") for n in range(50)]))
+            await (await producer.send_many("t", [b"v"] * 50))
+
+    asyncio.run(script())
+    assert len(read_all(broker, "t", 1)) == 100
 
 
 def test_what_came_before_a_bad_record_is_taken(broker):

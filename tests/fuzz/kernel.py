@@ -69,8 +69,8 @@ class Twins:
         self.compiled = compiled
         self.pure: Any = pure_kernel
 
-    def written(self, name: str, before: bytes, *arguments: Any) -> bytes:
-        """What `append` or `extend` makes of these bytes."""
+    def written(self, name: str, before: bytes, *arguments: Any) -> tuple[bytes, Any]:
+        """What `append` or `extend` makes of these bytes, and gives; None where it raises."""
         found = []
         for twin in (self.compiled, self.pure):
             body = bytearray(before)
@@ -79,7 +79,14 @@ class Twins:
                 raise Differ(f"{name}{arguments!r} raised {value}, and changed what was there")
             found.append(((kind, value), bytes(body)))
         agree(name, arguments, *found)
-        return found[0][1]
+        (kind, value), after = found[0]
+        return after, value if kind == "value" else None
+
+    def spread(self, pairs: list[Any], count: int) -> None:
+        given = pairs, count
+        agree(
+            "spread", given, *(outcome(each.spread, *given) for each in (self.compiled, self.pure))
+        )
 
     def hashed(self, key: Any) -> None:
         agree("murmur2", key, outcome(self.compiled.murmur2, key), outcome(self.pure.murmur2, key))
@@ -147,6 +154,7 @@ class Feed:
         draw, twins = self._draw, self._twins
         body, count = self._written()
         twins.hashed(self._content(odd=True))
+        twins.spread(self._pairs(), draw.choice((1, 2, 7, 1_000, 0, -1)))
         times = draw.randrange(3)
         for _ in range(times):
             body = self._changed(body)
@@ -167,17 +175,30 @@ class Feed:
                 keys = [self._content() for _ in values] if draw.random() < 0.5 else None
                 if draw.random() < 0.05:
                     values.append(self._content(odd=True))
-                when = self._delta()
-                after = twins.written("extend", body, when, count, keys, values)
-                count += len(values) if after != body else 0
+                start = draw.randrange(-1, len(values) + 2) if draw.random() < 0.2 else 0
+                limit = len(body) + draw.choice((1 << 40, draw.randrange(20_000), -1))
+                more = self._delta(), count, keys, values, start, limit
+                body, stop = twins.written("extend", body, *more)
+                count += 0 if stop is None else stop - start
             else:
                 headers = encode_headers(self._headers()) if draw.random() < 0.4 else None
                 place = count if draw.random() < 0.95 else draw.choice(EDGES)
                 parts = self._content(odd=True), self._content(), headers
-                after = twins.written("append", body, self._delta(), place, *parts)
+                after, _ = twins.written("append", body, self._delta(), place, *parts)
                 count += after != body
-            body = after
+                body = after
         return body, count
+
+    def _pairs(self) -> list[Any]:
+        draw = self._draw
+        found: list[Any] = [
+            (draw.randbytes(draw.randrange(9)), self._content()) for _ in range(draw.randrange(20))
+        ]
+        if draw.random() < 0.2:
+            found.append(
+                draw.choice((b"v", (b"k",), (None, b"v"), (b"k", self._content(odd=True))))
+            )
+        return found
 
     def _delta(self) -> int:
         draw = self._draw

@@ -78,15 +78,89 @@ def test_many_in_one_go_are_as_one_by_one(
         one_by_one, in_one_go, without_keys = bytearray(b"x"), bytearray(b"x"), bytearray(b"x")
         for index, (key, value) in enumerate(rows):
             twin.append(one_by_one, when, first + index, key, value, None)
-        twin.extend(in_one_go, when, first, [key for key, _ in rows], [value for _, value in rows])
+        keys, values = [key for key, _ in rows], [value for _, value in rows]
+        assert twin.extend(in_one_go, when, first, keys, values, 0, 1 << 40) == len(rows)
         assert in_one_go == one_by_one
         del one_by_one[1:]
         for index, (_, value) in enumerate(rows):
             twin.append(one_by_one, when, first + index, None, value, None)
-        twin.extend(without_keys, when, first, None, [value for _, value in rows])
+        twin.extend(without_keys, when, first, None, values, 0, 1 << 40)
         assert without_keys == one_by_one
 
     both(check)
+
+
+@given(st.lists(st.tuples(CONTENT, CONTENT)), st.integers(0, 9_000), st.data())
+def test_what_has_no_room_is_left(
+    rows: list[tuple[bytes | None, bytes | None]], limit: int, data: st.DataObject
+) -> None:
+    start = data.draw(st.integers(0, len(rows)))
+
+    def check(twin: ModuleType) -> None:
+        body, longer = bytearray(b"before"), bytearray(b"before")
+        keys, values = [key for key, _ in rows], [value for _, value in rows]
+        stop = twin.extend(body, 3, 7, keys, values, start, limit)
+        assert len(body) <= limit or stop == start
+        twin.extend(longer, 3, 7, keys[:stop], values[:stop], start, 1 << 40)
+        assert body == longer
+        if stop < len(rows):
+            twin.append(longer, 3, 7 + stop - start, keys[stop], values[stop], None)
+            assert len(longer) > limit
+
+    both(check)
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_many_that_cannot_be_written_change_nothing(twin: ModuleType) -> None:
+    body, values = bytearray(b"before"), [b"v"] * 3
+    for wrong, error in (
+        ((0, 0, None, values, -1, 1_000), IndexError),
+        ((0, 0, None, values, 4, 1_000), IndexError),
+        ((0, 0, [b"k"], values, 0, 1_000), ValueError),
+        ((0, (1 << 31) - 2, None, values, 0, 1_000), OverflowError),
+        ((0, 1 << 31, None, values, 0, 1_000), OverflowError),
+        ((1 << 63, 0, None, values, 0, 1_000), OverflowError),
+        ((0, 0, None, [*values, bytearray(b"v")], 0, 1_000), TypeError),
+        ((0, 0, [b"k", "k", b"k"], values, 0, 1_000), TypeError),
+    ):
+        with pytest.raises(error):
+            twin.extend(body, *wrong)
+    with memoryview(body), pytest.raises(BufferError):
+        twin.extend(body, 0, 0, None, values, 0, 1_000)
+    assert body == b"before"
+
+
+@given(
+    st.lists(st.tuples(st.binary(max_size=9), st.none() | st.binary(max_size=3))),
+    st.integers(1, 40),
+)
+def test_pairs_are_spread_by_their_keys(
+    pairs: list[tuple[bytes, bytes | None]], count: int
+) -> None:
+    def check(twin: ModuleType) -> None:
+        groups = twin.spread(pairs, count)
+        assert len({index for index, _, _ in groups}) == len(groups)
+        for index, keys, values in groups:
+            mine = [
+                each for each in pairs if (twin.murmur2(each[0]) & 0x7FFF_FFFF) % count == index
+            ]
+            assert list(zip(keys, values, strict=True)) == mine != []
+        assert sum(len(keys) for _, keys, _ in groups) == len(pairs)
+
+    both(check)
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_what_is_no_plain_pair_is_not_spread(twin: ModuleType) -> None:
+    class Pair(tuple[bytes, bytes]):
+        pass
+
+    one = (b"k", b"v")
+    for odd in (b"v", None, (b"k",), (*one, {}), (None, b"v"), ("k", b"v"), (b"k", 1), Pair(one)):
+        assert twin.spread([one, odd], 3) is None
+    for count in (0, -1):
+        with pytest.raises(ValueError):
+            twin.spread([one], count)
 
 
 @pytest.mark.parametrize("twin", TWINS)
@@ -141,7 +215,7 @@ def test_what_has_no_bytes_is_refused_and_nothing_is_written(
         with pytest.raises(TypeError):
             twin.append(body, 0, 0, key, value, None)
         with pytest.raises(TypeError):
-            twin.extend(body, 0, 0, [b"k", key], [b"v", value])
+            twin.extend(body, 0, 0, [b"k", key], [b"v", value], 0, 1_000)
     assert body == b"before"
 
 

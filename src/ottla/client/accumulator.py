@@ -93,24 +93,44 @@ class Accumulator:
     def extend(
         self,
         lane: Lane,
-        size: int,
         timestamp: int,
         keys: list[bytes | None] | None,
         values: list[bytes | None],
+        start: int,
     ) -> tuple[Batch, int]:
-        """Take records that fit into one batch together, for which there is room of `size`."""
+        """Take records, from index `start` on, as many as fit into one batch and the room there
+        is: the batch, and the index of the first that was left. None fits an empty batch where
+        that one is larger than a batch."""
         # hot: client produce
         batch = lane.open
-        if batch is None or len(batch.body) + size > self._settings.batch_size:
+        stop = start
+        if batch is not None and batch.count:
+            stop = self._extend(batch, timestamp, keys, values, start)
+        if batch is None or stop == start:
             batch = self._next_batch(lane)
-        try:
-            index = batch.extend(timestamp, keys, values)
-        except BaseException:
-            self._drop_empty(lane)
-            raise
-        batch.reserved_bytes += size
-        self._used_bytes += size
-        return batch, index
+            try:
+                stop = self._extend(batch, timestamp, keys, values, start)
+            finally:
+                self._drop_empty(lane)
+        return batch, stop
+
+    def _extend(
+        self,
+        batch: Batch,
+        timestamp: int,
+        keys: list[bytes | None] | None,
+        values: list[bytes | None],
+        start: int,
+    ) -> int:
+        # hot: client produce
+        settings, before = self._settings, len(batch.body)
+        room = min(settings.buffer_memory - self._used_bytes, settings.max_request_size)
+        limit = min(settings.batch_size, before + room)
+        stop = batch.extend(timestamp, keys, values, start, limit)
+        grown = len(batch.body) - before
+        batch.reserved_bytes += grown
+        self._used_bytes += grown
+        return stop
 
     def _next_batch(self, lane: Lane) -> Batch:
         if lane.open is not None and lane.open.count:

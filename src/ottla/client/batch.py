@@ -116,20 +116,25 @@ class Batch:
         return count
 
     def extend(
-        self, timestamp: int, keys: list[bytes | None] | None, values: list[bytes | None]
+        self,
+        timestamp: int,
+        keys: list[bytes | None] | None,
+        values: list[bytes | None],
+        start: int,
+        limit: int,
     ) -> int:
-        """Append records without headers; the index of the first. As `append` for each."""
+        """Append records without headers, from index `start` on, as long as the body is not
+        longer than `limit`; the index of the first that was left. As `append` for each."""
         # hot: client produce
         first = self.count
+        since = timestamp - self.base_timestamp if first else 0
+        stop = extend(self.body, since, first, keys, values, start, limit)
         if not first:
-            extend(self.body, 0, 0, keys, values)
             self.base_timestamp = self.max_timestamp = timestamp
-        else:
-            extend(self.body, timestamp - self.base_timestamp, first, keys, values)
-            if timestamp > self.max_timestamp:
-                self.max_timestamp = timestamp
-        self.count = first + len(values)
-        return first
+        elif timestamp > self.max_timestamp and stop > start:
+            self.max_timestamp = timestamp
+        self.count = first + stop - start
+        return stop
 
     # ---- sealing
 

@@ -1,151 +1,100 @@
-"""Records of one `send_many`, gathered until they fill a batch of their partition.
+"""Records of one `send_many`, brought together by partition.
 
-A run of records of one partition goes into its batch in one call of the record kernel. Values
-alone are the quickest: they are cut into runs by their lengths, without a look at each. Records
-with keys are gathered by the partition of each. What may go to any partition never waits beside
-what may not, and what waits goes before a record with headers or one that is too large for a
-run: so the records of a partition keep their order. At most a batch waits, or `TURN_BYTES` of
-records with keys, besides the piece in hand.
+Records of one partition go into its batches by calls of the record kernel. Values alone are the
+quickest, and pairs whose keys are spread by their hash: the kernel groups them, a piece at a
+time, without a look at each here. Others are looked at one by one, and wait in runs until there
+are `TURN_BYTES`. What may go to any partition never waits beside what may not, and what waits
+goes before whatever comes another way: so the records of a partition keep their order.
 """
 
-from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from itertools import accumulate, islice
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
+from ottla.records.kernel import spread
 from ottla.records.record import Header
 
 PIECE_COUNT: Final = 1_024
 """Records that are looked at together."""
-VALUE_OVERHEAD_BYTES: Final = 16
-"""What a record of a value alone takes besides it, at most."""
-KEY_OVERHEAD_BYTES: Final = 4
-"""What a key takes besides itself, at most."""
 TURN_BYTES: Final = 256 * 1024
 """A producer lets others run after so much."""
+RECORD_OVERHEAD_BYTES: Final = 12
+PLAIN: Final = {bytes, type(None)}
 
 Content = bytes | None
-
-
-class Run:
-    """Records of one partition; `keys` are as many as `values`, or None if there is none."""
-
-    __slots__ = ("keys", "size", "values")
-
-    def __init__(self, values: list[Content], size: int) -> None:
-        self.keys: list[Content] | None = None
-        self.values = values
-        self.size = size
-
-    def add(self, key: Content, value: Content, size: int) -> None:
-        # hot: client produce
-        if self.keys is not None:
-            self.keys.append(key)
-        elif key is not None:
-            self.keys = [*[None] * len(self.values), key]
-        self.values.append(value)
-        self.size += size
+Contents = list[Content]
 
 
 class Many:
     def __init__(
         self,
         *,
-        run_bytes: int,
         is_quick: bool,
+        among: Sequence[int] | None,
         choose: Callable[[Content, Content], int | None],
-        take: Callable[[int | None, Run], Awaitable[None]],
+        take: Callable[[int | None, Contents | None, Contents], Awaitable[None]],
         take_one: Callable[[Content, Content, list[Header]], Awaitable[None]],
     ) -> None:
-        """`choose` gives a record's partition, or None where a run of such records may go to any
-        one; `is_quick`: it does not look at a value without a key. `take` takes a run, and
-        `take_one` a record for itself."""
-        self._run_bytes = run_bytes
+        """`choose` gives a record's partition, or None where it may go to any one; `is_quick`: it
+        does not look at a value without a key, `among`: keys are spread over these by their hash.
+        `take` takes records of one partition, and `take_one` one with headers."""
         self._is_quick = is_quick
+        self._among = among
         self._choose = choose
         self._take = take
         self._take_one = take_one
-        self._plain: list[bytes] = []
-        self._runs: dict[int | None, Run] = {}
+        self._runs: dict[int | None, tuple[Contents, Contents]] = {}
         self._waiting_bytes = 0
 
     async def add_all(self, items: Iterator[Any]) -> None:
         # hot: client produce
         while piece := list(islice(items, PIECE_COUNT)):
-            if self._is_quick and set(map(type, piece)) == {bytes}:
-                await self._take_runs()
-                self._plain += piece
-                await self._take_plain(keeps_rest=True)
-            else:
-                await self._take_plain()
+            kinds = set(map(type, piece))
+            if self._is_quick and kinds <= PLAIN:
+                await self.finish()
+                await self._take(self._choose(None, piece[0]), None, piece)
+            elif kinds != {tuple} or not await self._take_pairs(piece):
                 await self._add_each(piece)
 
     async def finish(self) -> None:
         """Take what still waits."""
-        await self._take_plain()
-        await self._take_runs()
+        runs, self._runs = self._runs, {}
+        self._waiting_bytes = 0
+        for where, (keys, values) in runs.items():
+            await self._take(where, keys, values)
 
-    async def _take_plain(self, *, keeps_rest: bool = False) -> None:
-        """Take values alone; with `keeps_rest` the last run waits to become longer."""
+    async def _take_pairs(self, piece: list[Any]) -> bool:
+        """Whether all are pairs that go by their keys alone: then they are taken."""
         # hot: client produce
-        values, self._plain = self._plain, []
-        if not values:
-            return
-        where = self._choose(None, values[0])
-        *runs, last = _cut(values, self._run_bytes)
-        if keeps_rest:
-            self._plain = values[-len(last.values) :]
-        else:
-            runs.append(last)
-        for run in runs:
-            await self._take(where, run)
+        if not self._among:
+            return False
+        groups = spread(piece, len(self._among))
+        if groups is None:
+            return False
+        await self.finish()
+        for index, keys, values in groups:
+            await self._take(self._among[index], keys, values)
+        return True
 
     async def _add_each(self, piece: list[Any]) -> None:
         # hot: client produce
-        choose, most = self._choose, self._run_bytes
         for item in piece:
             key, value, headers = _parts_of(item)
-            size = VALUE_OVERHEAD_BYTES + (len(value) if value else 0)
-            if key is not None:
-                size += KEY_OVERHEAD_BYTES + len(key)
-            if headers or size > most:
-                await self._take_runs()
+            if headers:
+                await self.finish()
                 await self._take_one(key, value, headers)
                 continue
-            where = choose(key, value)
+            where = self._choose(key, value)
             if self._runs and (where is None) != (None in self._runs):
-                await self._take_runs()
+                await self.finish()
             run = self._runs.get(where)
-            if run is not None and run.size + size > most:
-                await self._take(where, self._runs.pop(where))
-                run = None
             if run is None:
-                run = self._runs[where] = Run([], 0)
-            run.add(key, value, size)
-            self._waiting_bytes += size
+                run = self._runs[where] = [], []
+            run[0].append(key)
+            run[1].append(value)
+            self._waiting_bytes += len(key or b"") + len(value or b"") + RECORD_OVERHEAD_BYTES
             if self._waiting_bytes > TURN_BYTES:
-                await self._take_runs()
-
-    async def _take_runs(self) -> None:
-        runs, self._runs = self._runs, {}
-        self._waiting_bytes = 0
-        for where, run in runs.items():
-            await self._take(where, run)
-
-
-def _cut(values: list[bytes], most: int) -> Iterator[Run]:
-    """Runs of at most `most` bytes, each as long as it can be; one value at least."""
-    ends = list(accumulate(map(len, values), initial=0))
-
-    def weight(count: int) -> int:
-        return ends[count] + count * VALUE_OVERHEAD_BYTES
-
-    start, places = 0, range(len(ends))
-    while start < len(values):
-        limit = weight(start) + most
-        stop = max(start + 1, bisect_right(places, limit, lo=start, key=weight) - 1)
-        yield Run([*values[start:stop]], weight(stop) - weight(start))
-        start = stop
+                await self.finish()
 
 
 def _parts_of(item: Any) -> tuple[Content, Content, list[Header]]:

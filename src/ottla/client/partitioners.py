@@ -15,8 +15,12 @@ and its leaders is in the `Choice`. What it returns is checked.
                     no traffic between regions. Order per key within the region alone
 
 Records without a key are placed on partitions that have a leader; if none has, on any, to wait
-there. A key's partition does not depend on leaders. A partitioner with a method
-`for_bytes(choice, size)` is asked once for a run of records without a key (`send_many`).
+there. A key's partition does not depend on leaders.
+
+`send_many` asks some of those here for many records at once (`IN_BULK`; a subclass may place
+records its own way, so it is asked for each): `stay(choice)`, the partition for what comes next
+without a key, and `stayed(choice, size)`, so many bytes went there; `among(choice)`, the
+partitions over which keys are spread by their hash alone.
 Rejected: Kafka's `partitioner.adaptive.partitioning` (KIP-794: fewer records for slow brokers);
 it measures queues, and a broker that is slow for a second keeps its share smaller for minutes.
 """
@@ -72,6 +76,9 @@ class KeyHash:
             return choice.draw(choice.candidates)
         return partition_of(key, len(choice.topic.partitions))
 
+    def among(self, choice: Choice) -> Sequence[int]:
+        return range(len(choice.topic.partitions))
+
 
 class RoundRobin:
     """In turn over the partitions that have a leader, for each topic; keys are not looked at.
@@ -116,18 +123,23 @@ class Sticky:
 
     def __call__(self, choice: Choice, key: bytes | None, value: bytes | None) -> int:
         # hot: client produce
-        topic = choice.topic
-        stay = self._stays.get(topic.name)
-        if stay is None or stay[1] <= 0 or stay[0] not in self._among(choice):
-            stay = self._stays[topic.name] = [self._another(choice, stay), self._bytes]
+        stay = self._stay(choice)
         stay[1] -= RECORD_OVERHEAD_BYTES + len(value or b"") + len(key or b"")
         return stay[0]
 
-    def for_bytes(self, choice: Choice, size: int) -> int:
-        """Where a run of records without a key goes that takes `size` bytes in all."""
-        index = self(choice, None, None)
-        self._stays[choice.topic.name][1] -= size - RECORD_OVERHEAD_BYTES
-        return index
+    def stay(self, choice: Choice) -> int:
+        return self._stay(choice)[0]
+
+    def stayed(self, choice: Choice, size: int) -> None:
+        self._stays[choice.topic.name][1] -= size
+
+    def _stay(self, choice: Choice) -> list[int]:
+        # hot: client produce
+        name = choice.topic.name
+        stay = self._stays.get(name)
+        if stay is None or stay[1] <= 0 or stay[0] not in self._among(choice):
+            stay = self._stays[name] = [self._another(choice, stay), self._bytes]
+        return stay
 
     def _another(self, choice: Choice, stay: list[int] | None) -> int:
         """Another one than now if there is; one whose leader is gone is not stayed with."""
@@ -141,13 +153,16 @@ class Default:
 
     def __init__(self, sticky_bytes: int = STICKY_BYTES) -> None:
         self._sticky = Sticky(sticky_bytes)
-        self.for_bytes = self._sticky.for_bytes
+        self.stay, self.stayed = self._sticky.stay, self._sticky.stayed
 
     def __call__(self, choice: Choice, key: bytes | None, value: bytes | None) -> int:
         # hot: client produce
         if key is None:
             return self._sticky(choice, None, value)
         return partition_of(key, len(choice.topic.partitions))
+
+    def among(self, choice: Choice) -> Sequence[int]:
+        return range(len(choice.topic.partitions))
 
 
 class Geographic:
@@ -167,7 +182,8 @@ class Geographic:
             raise ValueError("Geographic needs at least one region")
         self.regions: Final = regions
         self._sticky = Sticky(sticky_bytes, among=self.preferred)
-        self.for_bytes = self._sticky.for_bytes
+        self.stay, self.stayed = self._sticky.stay, self._sticky.stayed
+        self.among = self.preferred
         self._known: dict[str, tuple[TopicView, Sequence[int]]] = {}
 
     def __call__(self, choice: Choice, key: bytes | None, value: bytes | None) -> int:
@@ -191,6 +207,9 @@ class Geographic:
             if near:
                 return near
         return candidates
+
+
+IN_BULK: Final = (KeyHash, Sticky, Default, Geographic)
 
 
 def is_in(node: NodeView | None, region: str) -> bool:

@@ -31,9 +31,9 @@ from ottla.client.errors import (
     RecordTooLargeError,
 )
 from ottla.client.lane import Lane
-from ottla.client.many import TURN_BYTES, Many, Run, pairs_of
+from ottla.client.many import TURN_BYTES, Content, Contents, Many, pairs_of
 from ottla.client.options import ProducerOptions
-from ottla.client.partitioners import Choice, Default
+from ottla.client.partitioners import IN_BULK, Choice, Default
 from ottla.client.producer_settings import ProducerSettings
 from ottla.client.sender import Sender
 from ottla.client.topology import TopicView
@@ -64,7 +64,10 @@ class Producer(Transactional):
         self.settings = ProducerSettings(**options)
         self._world = world
         self._partitioner = self.settings.partitioner or Default(max(self.settings.batch_size, 1))
-        self._for_bytes = getattr(self._partitioner, "for_bytes", None)
+        bulk = self._partitioner if type(self._partitioner) in IN_BULK else None
+        self._stay: Any = getattr(bulk, "stay", None)
+        self._stayed: Any = getattr(bulk, "stayed", None)
+        self._among: Any = getattr(bulk, "among", None)
         self._choices: dict[str, Choice] = {}
         self._views: dict[str, TopicView] = {}
         """The cluster's topics while the producer is open."""
@@ -212,12 +215,13 @@ class Producer(Transactional):
         the first ones; `flush` tells if that fails.
         """
         view = await self._topic(topic)
-        deliveries, settings = Deliveries(), self.settings
+        deliveries = Deliveries()
+        among: Sequence[int] | None = None if partition is None else [partition]
+        if partition is None and self._among is not None:
+            among = self._among(self._choice(view))
         many = Many(
-            run_bytes=max(
-                1, min(settings.batch_size, settings.max_request_size, settings.buffer_memory)
-            ),
-            is_quick=partition is not None or self._for_bytes is not None,
+            is_quick=partition is not None or self._stay is not None,
+            among=among,
             choose=self._chooser(view, partition),
             take=partial(self._take_run, deliveries, view),
             take_one=partial(self._take_one, deliveries, view, partition),
@@ -307,7 +311,7 @@ class Producer(Transactional):
         if partition is not None:
             return lambda key, value: partition
         choose = partial(self._partitioner, self._choice(view))
-        if self._for_bytes is None:
+        if self._stay is None:
             return choose
         return lambda key, value: None if key is None else choose(key, value)
 
@@ -323,8 +327,8 @@ class Producer(Transactional):
         deliveries: Deliveries,
         view: TopicView,
         partition: int | None,
-        key: bytes | None,
-        value: bytes | None,
+        key: Content,
+        value: Content,
         headers: list[Header],
     ) -> None:
         size = self._size_of(key, value, headers)
@@ -337,20 +341,32 @@ class Producer(Transactional):
         deliveries.add(batch, index)
 
     async def _take_run(
-        self, deliveries: Deliveries, view: TopicView, partition: int | None, run: Run
+        self,
+        deliveries: Deliveries,
+        view: TopicView,
+        partition: int | None,
+        keys: Contents | None,
+        values: Contents,
     ) -> None:
         # hot: client produce
-        if run.size > self.settings.max_request_size:
-            self._size_of(None, run.values[0], ())
-        await self._wait_turn_and_room(run.size)
-        self._since_turn += run.size
-        if partition is None and self._for_bytes is not None:
-            partition = self._for_bytes(self._choice(view), run.size)
-        lane = self._lane(view, partition or 0)
-        batch, index = self._accumulator.extend(
-            lane, run.size, self._time_ms(), run.keys, run.values
-        )
-        deliveries.add(batch, index, len(run.values))
+        at, accumulator = 0, self._accumulator
+        while at < len(values):
+            key, value = None if keys is None else keys[at], values[at]
+            size = self._size_of(key, value, ())
+            await self._wait_turn_and_room(size)
+            where = self._stay(self._choice(view)) if partition is None else partition
+            lane, before = self._lane(view, where), accumulator.used_bytes
+            batch, stop = accumulator.extend(lane, self._time_ms(), keys, values, at)
+            if stop > at:
+                deliveries.add(batch, batch.count - (stop - at), stop - at)
+                size = accumulator.used_bytes - before
+                self._since_turn += size
+            else:  # larger than a batch
+                await self._take_one(deliveries, view, where, key, value, [])
+                stop = at + 1
+            if partition is None:
+                self._stayed(self._choice(view), size)
+            at = stop
 
     async def _settle_all(self) -> None:
         waiting = [batch for batch in self._accumulator.batches() if batch.count]

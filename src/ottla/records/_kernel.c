@@ -48,6 +48,7 @@ static PyMethodDef kernel_methods[] = {
     {"append", (PyCFunction)(void (*)(void))kernel_append, METH_FASTCALL, NULL},
     {"extend", kernel_extend, METH_VARARGS, NULL},
     {"murmur2", kernel_murmur2, METH_O, NULL},
+    {"spread", kernel_spread, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

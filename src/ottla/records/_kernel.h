@@ -49,6 +49,7 @@ extern PyMethodDef block_methods[];
 PyObject *kernel_append(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *kernel_extend(PyObject *module, PyObject *arguments);
 PyObject *kernel_murmur2(PyObject *module, PyObject *key);
+PyObject *kernel_spread(PyObject *module, PyObject *arguments);
 
 /* _kernel.c */
 PyTypeObject *block_type(PyObject *module);

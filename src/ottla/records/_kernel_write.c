@@ -68,22 +68,20 @@ refuse_large(void)
     return false;
 }
 
-/* Append one record. `headers` is the end of a record as it is written. */
-static bool
-append_record(PyObject *body, int64_t timestamp_delta, int64_t offset_delta, const Content *key,
-              const Content *value, const Content *headers)
+/* Of a record without its length. `headers` is the end of a record as it is written. */
+static Py_ssize_t
+record_bytes(int64_t timestamp_delta, int64_t offset_delta, const Content *key,
+             const Content *value, const Content *headers)
 {
-    if (is_too_large(key) || is_too_large(value) || is_too_large(headers))
-        return refuse_large();
-    Py_ssize_t size = 1 + number_bytes(timestamp_delta) + number_bytes(offset_delta) +
-                      content_bytes(key) + content_bytes(value) + headers->size;
-    Py_ssize_t before = PyByteArray_Size(body);
-    Py_ssize_t whole = number_bytes(size) + size;
-    if (before > PY_SSIZE_T_MAX - whole)
-        return refuse_large();
-    if (PyByteArray_Resize(body, before + whole) < 0)
-        return false;
-    uint8_t *at = (uint8_t *)PyByteArray_AsString(body) + before;
+    return 1 + number_bytes(timestamp_delta) + number_bytes(offset_delta) + content_bytes(key) +
+           content_bytes(value) + headers->size;
+}
+
+/* Write one record of so many bytes, for which there is room; the place behind it. */
+static uint8_t *
+put_record(uint8_t *at, Py_ssize_t size, int64_t timestamp_delta, int64_t offset_delta,
+           const Content *key, const Content *value, const Content *headers)
+{
     at = put_number(at, size);
     *at++ = 0; /* attributes */
     at = put_number(at, timestamp_delta);
@@ -91,6 +89,24 @@ append_record(PyObject *body, int64_t timestamp_delta, int64_t offset_delta, con
     at = put_content(at, key);
     at = put_content(at, value);
     memcpy(at, headers->data, (size_t)headers->size);
+    return at + headers->size;
+}
+
+static bool
+append_record(PyObject *body, int64_t timestamp_delta, int64_t offset_delta, const Content *key,
+              const Content *value, const Content *headers)
+{
+    if (is_too_large(key) || is_too_large(value) || is_too_large(headers))
+        return refuse_large();
+    Py_ssize_t size = record_bytes(timestamp_delta, offset_delta, key, value, headers);
+    Py_ssize_t before = PyByteArray_Size(body);
+    Py_ssize_t whole = number_bytes(size) + size;
+    if (before > PY_SSIZE_T_MAX - whole)
+        return refuse_large();
+    if (PyByteArray_Resize(body, before + whole) < 0)
+        return false;
+    uint8_t *at = (uint8_t *)PyByteArray_AsString(body) + before;
+    put_record(at, size, timestamp_delta, offset_delta, key, value, headers);
     return true;
 }
 
@@ -142,66 +158,110 @@ kernel_append(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_
     Py_RETURN_NONE;
 }
 
+/* ---- many at once: bytes or None alone, so that no code but this runs in between */
+
+static bool
+borrow(PyObject *object, Content *content)
+{
+    *content = NULL_CONTENT;
+    if (object == Py_None)
+        return true;
+    if (!PyBytes_CheckExact(object)) {
+        PyErr_SetString(PyExc_TypeError, "keys and values of many records are bytes or None");
+        return false;
+    }
+    content->data = PyBytes_AsString(object);
+    content->size = PyBytes_Size(object);
+    return true;
+}
+
+/* Records that follow one another: without headers, and all of one time. */
+typedef struct {
+    PyObject *keys; /* a list as long as the values, or None */
+    PyObject *values;
+    Py_ssize_t start;
+    int64_t timestamp_delta;
+    int64_t offset_delta; /* of the first one */
+} Rows;
+
+/* Key, value and size of a row; -1 where it is no record. */
+static Py_ssize_t
+measure_row(const Rows *rows, Py_ssize_t index, Content *key, Content *value)
+{
+    int64_t offset_delta = rows->offset_delta + (index - rows->start);
+    *key = NULL_CONTENT;
+    bool is_record = (offset_delta <= INT32_MAX || refuse_large()) &&
+                     (rows->keys == Py_None || borrow(PyList_GetItem(rows->keys, index), key)) &&
+                     borrow(PyList_GetItem(rows->values, index), value) &&
+                     ((!is_too_large(key) && !is_too_large(value)) || refuse_large());
+    if (!is_record)
+        return -1;
+    return record_bytes(rows->timestamp_delta, offset_delta, key, value, &NO_HEADERS);
+}
+
+/* The index behind the last row for which there is room, and what it takes; -1 for an error. */
+static Py_ssize_t
+measure_rows(const Rows *rows, Py_ssize_t room, Py_ssize_t *taken)
+{
+    Py_ssize_t index = rows->start, count = PyList_Size(rows->values);
+    for (*taken = 0; index < count; index++) {
+        Content key, value;
+        Py_ssize_t size = measure_row(rows, index, &key, &value);
+        if (size < 0)
+            return -1;
+        size += number_bytes(size);
+        if (size > room - *taken)
+            break;
+        *taken += size;
+    }
+    return index;
+}
+
 PyObject *
 kernel_extend(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
-    PyObject *body, *keys, *values;
+    PyObject *body;
+    Rows rows;
     long long timestamp_delta;
     int first;
-    if (!PyArg_ParseTuple(arguments, "O!LiOO!:extend", &PyByteArray_Type, &body,
-                          &timestamp_delta, &first, &keys, &PyList_Type, &values))
+    Py_ssize_t limit, taken;
+    if (!PyArg_ParseTuple(arguments, "O!LiOO!nn:extend", &PyByteArray_Type, &body,
+                          &timestamp_delta, &first, &rows.keys, &PyList_Type, &rows.values,
+                          &rows.start, &limit))
         return NULL;
-    Py_ssize_t count = PyList_Size(values);
-    if (keys != Py_None && (!PyList_Check(keys) || PyList_Size(keys) != count)) {
+    Py_ssize_t count = PyList_Size(rows.values), before = PyByteArray_Size(body);
+    if (rows.keys != Py_None && (!PyList_Check(rows.keys) || PyList_Size(rows.keys) != count)) {
         PyErr_SetString(PyExc_ValueError, "keys are None, or a list as long as the values");
         return NULL;
     }
-    Py_ssize_t before = PyByteArray_Size(body);
-    bool is_done = true;
-    for (Py_ssize_t index = 0; is_done && index < count; index++) {
-        Content key = NULL_CONTENT, value = NULL_CONTENT;
-        if (first > INT32_MAX - index) {
-            is_done = refuse_large();
-            break;
-        }
-        /* Kept alive, since a buffer's own code may change the lists. */
-        PyObject *value_given = PySequence_GetItem(values, index);
-        PyObject *key_given =
-            keys == Py_None ? Py_NewRef(Py_None) : PySequence_GetItem(keys, index);
-        is_done = value_given != NULL && key_given != NULL && hold(key_given, &key) &&
-                  hold(value_given, &value) &&
-                  append_record(body, timestamp_delta, first + index, &key, &value, &NO_HEADERS);
-        let_go(&key);
-        let_go(&value);
-        Py_XDECREF(key_given);
-        Py_XDECREF(value_given);
-    }
-    if (!is_done) {
-        PyObject *type, *error, *traceback;
-        PyErr_Fetch(&type, &error, &traceback);
-        if (PyByteArray_Size(body) > before && PyByteArray_Resize(body, before) < 0)
-            PyErr_Clear();
-        PyErr_Restore(type, error, traceback);
+    if (rows.start < 0 || rows.start > count) {
+        PyErr_SetString(PyExc_IndexError, "no such record in the values");
         return NULL;
     }
-    Py_RETURN_NONE;
+    rows.timestamp_delta = timestamp_delta;
+    rows.offset_delta = first;
+    Py_ssize_t room = limit < before ? 0 : limit - before;
+    Py_ssize_t stop = measure_rows(&rows, room, &taken);
+    if (stop < 0 || (taken && PyByteArray_Resize(body, before + taken) < 0))
+        return NULL;
+    uint8_t *at = (uint8_t *)PyByteArray_AsString(body) + before;
+    for (Py_ssize_t index = rows.start; index < stop; index++) {
+        Content key, value;
+        Py_ssize_t size = measure_row(&rows, index, &key, &value);
+        int64_t offset_delta = rows.offset_delta + (index - rows.start);
+        at = put_record(at, size, rows.timestamp_delta, offset_delta, &key, &value, &NO_HEADERS);
+    }
+    return PyLong_FromSsize_t(stop);
 }
 
 #define MURMUR_SEED 0x9747B28Cu
 #define MURMUR_MULTIPLIER 0x5BD1E995u
 
-PyObject *
-kernel_murmur2(PyObject *Py_UNUSED(module), PyObject *object)
+static uint32_t
+murmur2(const Content *key)
 {
-    Content key;
-    if (object == Py_None) {
-        PyErr_SetString(PyExc_TypeError, "a key is bytes");
-        return NULL;
-    }
-    if (!hold(object, &key))
-        return NULL;
-    const uint8_t *at = (const uint8_t *)key.data, *end = at + key.size;
-    uint32_t mixed = MURMUR_SEED ^ (uint32_t)key.size;
+    const uint8_t *at = (const uint8_t *)key->data, *end = at + key->size;
+    uint32_t mixed = MURMUR_SEED ^ (uint32_t)key->size;
     for (; end - at >= 4; at += 4) {
         uint32_t word = (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 |
                         (uint32_t)at[3] << 24;
@@ -214,7 +274,81 @@ kernel_murmur2(PyObject *Py_UNUSED(module), PyObject *object)
             mixed ^= (uint32_t)*at << shift;
         mixed *= MURMUR_MULTIPLIER;
     }
-    let_go(&key);
     mixed = (mixed ^ mixed >> 13) * MURMUR_MULTIPLIER;
-    return PyLong_FromUnsignedLong(mixed ^ mixed >> 15);
+    return mixed ^ mixed >> 15;
+}
+
+PyObject *
+kernel_murmur2(PyObject *Py_UNUSED(module), PyObject *object)
+{
+    Content key;
+    if (object == Py_None) {
+        PyErr_SetString(PyExc_TypeError, "a key is bytes");
+        return NULL;
+    }
+    if (!hold(object, &key))
+        return NULL;
+    uint32_t hash = murmur2(&key);
+    let_go(&key);
+    return PyLong_FromUnsignedLong(hash);
+}
+
+/* Put a pair into the lists of its group, which is made where it is the first one. */
+static bool
+add_pair(PyObject *groups, PyObject **group, Py_ssize_t place, PyObject *key, PyObject *value)
+{
+    if (*group == NULL) {
+        *group = Py_BuildValue("(n[][])", place);
+        bool is_kept = *group != NULL && PyList_Append(groups, *group) == 0;
+        Py_XDECREF(*group); /* the list of groups keeps it */
+        if (!is_kept)
+            return false;
+    }
+    return PyList_Append(PyTuple_GetItem(*group, 1), key) == 0 &&
+           PyList_Append(PyTuple_GetItem(*group, 2), value) == 0;
+}
+
+static bool
+is_plain_pair(PyObject *pair)
+{
+    if (!PyTuple_CheckExact(pair) || PyTuple_Size(pair) != 2)
+        return false;
+    PyObject *value = PyTuple_GetItem(pair, 1);
+    return PyBytes_CheckExact(PyTuple_GetItem(pair, 0)) &&
+           (value == Py_None || PyBytes_CheckExact(value));
+}
+
+PyObject *
+kernel_spread(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    PyObject *pairs;
+    int count;
+    if (!PyArg_ParseTuple(arguments, "O!i:spread", &PyList_Type, &pairs, &count))
+        return NULL;
+    if (count < 1) {
+        PyErr_SetString(PyExc_ValueError, "pairs are spread over one place or more");
+        return NULL;
+    }
+    PyObject *groups = PyList_New(0);
+    PyObject **placed = PyMem_Calloc((size_t)count, sizeof(PyObject *)); /* borrowed */
+    if (groups != NULL && placed == NULL)
+        PyErr_NoMemory();
+    bool is_done = groups != NULL && placed != NULL, is_plain = true;
+    for (Py_ssize_t index = 0; is_done && is_plain && index < PyList_Size(pairs); index++) {
+        PyObject *pair = Py_NewRef(PyList_GetItem(pairs, index));
+        is_plain = is_plain_pair(pair);
+        if (is_plain) {
+            Content key;
+            PyObject *key_given = PyTuple_GetItem(pair, 0);
+            borrow(key_given, &key);
+            Py_ssize_t place = (Py_ssize_t)(murmur2(&key) & INT32_MAX) % count;
+            is_done = add_pair(groups, &placed[place], place, key_given, PyTuple_GetItem(pair, 1));
+        }
+        Py_DECREF(pair);
+    }
+    PyMem_Free(placed);
+    if (is_done && is_plain)
+        return groups;
+    Py_XDECREF(groups);
+    return is_done ? Py_NewRef(Py_None) : NULL;
 }

@@ -10,13 +10,18 @@
     append(body, timestamp_delta, offset_delta, key, value, headers) -> None
         Write one record at the end of a bytearray; `headers` are None or as `encode_headers`
         makes them. Nothing is changed where it raises.
-    extend(body, timestamp_delta, offset_delta, keys, values) -> None
-        Write a record without headers for each value, with offset deltas that count up; `keys`
-        are None or as many. Nothing is changed where it raises.
+    extend(body, timestamp_delta, offset_delta, keys, values, start, limit) -> int
+        Write a record without headers for each value from index `start` on, with offset deltas
+        that count up, as long as the body does not grow past `limit` bytes; the index of the
+        first that was not written. Lists of bytes and None; `keys` are None or as many. Nothing
+        is changed where it raises.
     murmur2(key) -> int
         The hash that chooses a key's partition (client/murmur2.py).
+    spread(pairs, count) -> list[(index, keys, values)] | None
+        Which of `count` partitions each (key, value) goes to by its key's hash: for each that
+        gets any its records in order. None where one is no pair of bytes (the value may be None).
 
-`body` is an unpacked records section (layout: record.py); keys and values are anything with a
+`body` is an unpacked records section (layout: record.py); what is appended is anything with a
 buffer, or None. ValueError: records are not what they say; `record.iterate_body` says why.
 OverflowError: a number or a length that no record can hold. TypeError: neither bytes nor None.
 
@@ -29,13 +34,13 @@ import os
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING or os.environ.get("OTTLA_PURE") == "1":
-    from ottla.records.pure_kernel import Block, append, extend, murmur2, read, walk
+    from ottla.records.pure_kernel import Block, append, extend, murmur2, read, spread, walk
 else:
     try:
-        from ottla.records._kernel import Block, append, extend, murmur2, read, walk
+        from ottla.records._kernel import Block, append, extend, murmur2, read, spread, walk
     except ImportError:
-        from ottla.records.pure_kernel import Block, append, extend, murmur2, read, walk
+        from ottla.records.pure_kernel import Block, append, extend, murmur2, read, spread, walk
 
 IS_COMPILED: Final = "pure" not in Block.__module__
 
-__all__ = ["IS_COMPILED", "Block", "append", "extend", "murmur2", "read", "walk"]
+__all__ = ["IS_COMPILED", "Block", "append", "extend", "murmur2", "read", "spread", "walk"]

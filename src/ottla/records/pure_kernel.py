@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from ottla.base.errors import KafkaError
 from ottla.base.world import Bytes
-from ottla.records.pure_writer import append, extend, murmur2
+from ottla.records.pure_writer import append, extend, murmur2, spread
 from ottla.records.record import Header
 from ottla.records.varint import decode_varint
 
@@ -23,7 +23,7 @@ INT64_MAX: Final = (1 << 63) - 1
 RECORD_MIN_BYTES: Final = 7
 """Length, attributes, timestamp, offset, key, value, headers: a byte each at least."""
 
-__all__ = ["Block", "append", "extend", "murmur2", "read", "walk"]
+__all__ = ["Block", "append", "extend", "murmur2", "read", "spread", "walk"]
 
 
 class Block:

@@ -1,7 +1,6 @@
 """The record kernel in Python: writing records, and the hash of their keys (see kernel.py)."""
 
-from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from ottla.records.murmur2 import hash_of
 from ottla.records.record import TIMESTAMP_MAX, TIMESTAMP_MIN
@@ -53,41 +52,54 @@ def extend(
     body: bytearray,
     timestamp_delta: int,
     offset_delta: int,
-    keys: Sequence[Buffered | None] | None,
-    values: Sequence[Buffered | None],
-) -> None:
+    keys: list[bytes | None] | None,
+    values: list[bytes | None],
+    start: int,
+    limit: int,
+) -> int:
     # hot: client produce
     when, _ = _time(timestamp_delta), _offset(offset_delta)
     if keys is not None and len(keys) != len(values):
         raise ValueError("keys are None, or a list as long as the values")
-    plain = [value for value in values if type(value) is bytes] if keys is None else []
-    if len(plain) < len(values):
-        section = bytearray()
-        for index, value in enumerate(values):
-            key = None if keys is None else keys[index]
-            append(section, timestamp_delta, offset_delta + index, key, value, None)
-        body += section
-    else:
-        body += _plain_section(when, offset_delta, plain)
-
-
-def _plain_section(when: bytes, offset_delta: int, values: Sequence[bytes]) -> bytes:
-    """Records of a value alone: what comes before it is the same for values of one size."""
-    # hot: client produce
-    fixed = len(when) + 3  # attributes, the null key's length, the count of headers
-    heads: dict[int, tuple[bytes, bytes]] = {}
+    if not 0 <= start <= len(values):
+        raise IndexError("no such record in the values")
+    room, index = limit - len(body), start
+    heads: dict[int, tuple[bytes, bytes, bytes, int]] = {}
     parts: list[bytes] = []
-    for count, value in enumerate(values, offset_delta):
+    for index in range(start, len(values)):
+        key, value = None if keys is None else keys[index], values[index]
+        count = offset_delta + index - start
         offset = VARINTS[count] if 0 <= count < 2_048 else _offset(count)
-        size = len(value)
-        shape = size << 3 | len(offset)
+        key_size = -1 if key is None else len(key) if type(key) is bytes else _no_bytes()
+        size = -1 if value is None else len(value) if type(value) is bytes else _no_bytes()
+        shape = (size + 1 << 32 | key_size + 1) << 3 | len(offset)
         head = heads.get(shape)
         if head is None:
-            length = _length(size)
-            whole = fixed + len(offset) + len(length) + size
-            head = heads[shape] = encode_varint(whole) + b"\0" + when, _NULL + length
-        parts += (head[0], offset, head[1], value, b"\0")
-    return b"".join(parts)
+            head = heads[shape] = _head(when, len(offset), key_size, size)
+        room -= head[3]
+        if room < 0:
+            break
+        parts += (head[0], offset, head[1], key or b"", head[2], value or b"", b"\0")
+    else:
+        index = len(values)
+    body += b"".join(parts)
+    return index
+
+
+def _head(
+    when: bytes, offset_bytes: int, key_size: int, value_size: int
+) -> tuple[bytes, bytes, bytes, int]:
+    """What records without headers of these sizes share: what comes before the offset, the key
+    and the value, and how much they take in all."""
+    key_length, value_length = _length(key_size), _length(value_size)
+    lengths = len(key_length) + len(value_length) + max(key_size, 0) + max(value_size, 0)
+    whole = 1 + len(when) + offset_bytes + lengths + 1
+    before = encode_varint(whole)
+    return before + b"\0" + when, key_length, value_length, len(before) + whole
+
+
+def _no_bytes() -> int:
+    raise TypeError("keys and values of many records are bytes or None")
 
 
 def _held(content: Buffered) -> bytes:
@@ -118,3 +130,25 @@ def _time(delta: int) -> bytes:
 
 def murmur2(key: Buffered) -> int:
     return hash_of(key if type(key) is bytes else _held(key))
+
+
+def spread(
+    pairs: list[Any], count: int
+) -> list[tuple[int, list[bytes | None], list[bytes | None]]] | None:
+    # hot: client produce
+    if count < 1:
+        raise ValueError("pairs are spread over one place or more")
+    placed: dict[int, tuple[int, list[bytes | None], list[bytes | None]]] = {}
+    for pair in pairs:
+        if type(pair) is not tuple or len(pair) != 2:
+            return None
+        key, value = pair
+        if type(key) is not bytes or (value is not None and type(value) is not bytes):
+            return None
+        place = (hash_of(key) & INT32_MAX) % count
+        group = placed.get(place)
+        if group is None:
+            group = placed[place] = place, [], []
+        group[1].append(key)
+        group[2].append(value)
+    return list(placed.values())
