@@ -242,10 +242,15 @@ def record_bytes(key: Bytes | None, value: Bytes | None, headers: Any) -> int:
     """The most that a record may take of a batch's memory. TypeError where it is none."""
     # hot: client produce
     size = RECORD_OVERHEAD_BYTES
-    if key is not None:
-        size += len(key) if type(key) is bytes else memoryview(key).nbytes
-    if value is not None:
-        size += len(value) if type(value) is bytes else memoryview(value).nbytes
-    if headers:
-        size += len(encode_headers(headers))
+    try:
+        if key is not None:
+            size += len(key) if type(key) is bytes else memoryview(key).nbytes
+        if value is not None:
+            size += len(value) if type(value) is bytes else memoryview(value).nbytes
+        if headers:
+            size += len(encode_headers(headers))
+    except (TypeError, AttributeError, ValueError) as error:
+        raise TypeError(
+            f"key and value are bytes or None, headers (str, bytes or None) pairs: {error}"
+        ) from None
     return size

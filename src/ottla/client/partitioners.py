@@ -118,34 +118,44 @@ class Sticky:
     ) -> None:
         self._bytes = bytes
         self._among = among
-        self._stays: dict[str, list[int]] = {}
-        """Of each topic: [partition, bytes left]."""
+        self._stays: dict[str, _Stay] = {}
 
     def __call__(self, choice: Choice, key: bytes | None, value: bytes | None) -> int:
         # hot: client produce
-        stay = self._stay(choice)
-        stay[1] -= RECORD_OVERHEAD_BYTES + len(value or b"") + len(key or b"")
-        return stay[0]
+        stay = self._stays.get(choice.topic.name)
+        if stay is None or stay.bytes_left <= 0 or stay.topic is not choice.topic:
+            stay = self._looked_at(choice)
+        size = RECORD_OVERHEAD_BYTES if value is None else RECORD_OVERHEAD_BYTES + len(value)
+        stay.bytes_left -= size if key is None else size + len(key)
+        return stay.partition
 
     def stay(self, choice: Choice) -> int:
-        return self._stay(choice)[0]
+        return self._looked_at(choice).partition
 
     def stayed(self, choice: Choice, size: int) -> None:
-        self._stays[choice.topic.name][1] -= size
+        self._stays[choice.topic.name].bytes_left -= size
 
-    def _stay(self, choice: Choice) -> list[int]:
-        # hot: client produce
-        name = choice.topic.name
+    def _looked_at(self, choice: Choice) -> "_Stay":
+        """The stay: a new one where it is over, or its partition is none to choose any more."""
+        name, candidates = choice.topic.name, self._among(choice)
         stay = self._stays.get(name)
-        if stay is None or stay[1] <= 0 or stay[0] not in self._among(choice):
-            stay = self._stays[name] = [self._another(choice, stay), self._bytes]
+        if stay is None or stay.bytes_left <= 0 or stay.partition not in candidates:
+            others = [each for each in candidates if stay is None or each != stay.partition]
+            stay = self._stays[name] = _Stay(choice.draw(others or candidates), self._bytes)
+        stay.topic = choice.topic
         return stay
 
-    def _another(self, choice: Choice, stay: list[int] | None) -> int:
-        """Another one than now if there is; one whose leader is gone is not stayed with."""
-        candidates = self._among(choice)
-        others = [each for each in candidates if stay is None or each != stay[0]]
-        return choice.draw(others or candidates)
+
+class _Stay:
+    """With one partition of a topic."""
+
+    __slots__ = ("bytes_left", "partition", "topic")
+
+    def __init__(self, partition: int, bytes_left: int) -> None:
+        self.partition = partition
+        self.bytes_left = bytes_left
+        self.topic: TopicView | None = None
+        """As it was when the partition was last among those to choose from."""
 
 
 class Default:

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, Final, Self, Unpack
+from typing import Any, Final, NoReturn, Self, Unpack
 
 from ottla.base.world import World
 from ottla.client.accumulator import Accumulator
@@ -71,6 +71,7 @@ class Producer(Transactional):
         self._choices: dict[str, Choice] = {}
         self._views: dict[str, TopicView] = {}
         """The cluster's topics while the producer is open."""
+        self._record_max_bytes = self.settings.max_request_size
         self._since_turn = 0
         self._unseen: list[Batch] = []
         self._unseen_count = 0
@@ -175,7 +176,9 @@ class Producer(Transactional):
         if view is None:
             view = await self._topic(topic)
         pairs = pairs_of(headers) if headers else ()
-        size = self._size_of(key, value, pairs)
+        size = record_bytes(key, value, pairs)
+        if size > self._record_max_bytes:
+            self._refuse(size)
         if self._since_turn + size > TURN_BYTES or not self._accumulator.has_room(size):
             await self._wait_turn_and_room(size)
         self._since_turn += size
@@ -184,7 +187,10 @@ class Producer(Transactional):
         elif not 0 <= timestamp_ms <= TIMESTAMP_MAX:
             raise ValueError(f"timestamp_ms is {timestamp_ms}, which is no timestamp")
         if partition is None:
-            partition = self._partitioner(self._choice(view), key, value)
+            choice = self._choices.get(topic)
+            if choice is None or choice.topic is not view:
+                choice = self._choice(view)
+            partition = self._partitioner(choice, key, value)
         lane = self._lane(view, partition)
         batch, index = self._accumulator.append(lane, size, timestamp_ms, key, value, pairs)
         return Delivery(batch, index, timestamp_ms)
@@ -274,18 +280,14 @@ class Producer(Transactional):
 
     def _size_of(self, key: bytes | None, value: bytes | None, headers: Any) -> int:
         # hot: client produce
-        try:
-            size = record_bytes(key, value, headers)
-        except (TypeError, AttributeError, ValueError) as error:
-            raise TypeError(
-                f"key and value are bytes or None, headers (str, bytes or None) pairs: {error}"
-            ) from None
-        if size > self.settings.max_request_size:
-            raise RecordTooLargeError(
-                f"a record of about {size} bytes, and max_request_size is "
-                f"{self.settings.max_request_size}"
-            )
+        size = record_bytes(key, value, headers)
+        if size > self._record_max_bytes:
+            self._refuse(size)
         return size
+
+    def _refuse(self, size: int) -> NoReturn:
+        most = self._record_max_bytes
+        raise RecordTooLargeError(f"a record of about {size} bytes, and max_request_size is {most}")
 
     async def _wait_turn_and_room(self, size: int) -> None:
         """Let others run (the sender above all) after so many bytes, and wait for room."""
