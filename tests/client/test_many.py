@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import ottla
 from ottla.client import columns_in, many
 from ottla.client.columns_in import items_of
-from ottla.client.errors import BufferFullError, RecordTooLargeError
+from ottla.client.errors import RecordTooLargeError
 from ottla.client.many import Many
 from ottla.client.murmur2 import partition_of
 from ottla.client.partitioners import Default
