@@ -5,13 +5,15 @@ import errno
 import pytest
 
 from ottla.base.errors import BugError
+from ottla.storage.config import LogConfig
+from ottla.storage.flusher import flush_now
 from ottla.storage.log import Log
 from ottla.storage.log_segments import ReadHint
 from ottla.storage.names import CLEANED
 from ottla.storage.removal import remove_files
 from ottla.storage.segment import Segment
 
-from .makers import DIRECTORY, TINY, append, batch_of, headers_of, read_all
+from .makers import DIRECTORY, TINY, append, batch_of, headers_of, make_log, read_all
 from .memory_disk import MemoryDisk
 
 SIZE = len(batch_of(1))
@@ -65,6 +67,17 @@ def test_a_place_is_forgotten_when_its_batch_is_cut_off(log: Log) -> None:
     assert found.hint.generation != log.generation
 
 
+def test_where_a_flush_ended_is_known_without_a_search(
+    disk: MemoryDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    append(log := make_log(disk, LogConfig()), *[batch_of(1) for _ in range(5)])
+    flush_now(disk, [log])
+    append(log, batch_of(1))
+    log.active.index.add(1, 7)  # no batch is there
+    assert bytes_of(log, 0, 1_000, 5) == 5 * SIZE
+    assert not caplog.records
+
+
 def of_rolled(log: Log) -> list[Segment]:
     while len(log.segments) < 5:
         append(log, batch_of(1))
@@ -89,6 +102,7 @@ def test_neighbours_that_are_replaced_are_read_no_more(disk: MemoryDisk, log: Lo
     assert len(segments) == 4
     assert len(read_all(log)[0]) == SIZE - 20
     assert before.hint.generation != log.generation
+    assert not log.take_deleted(1_000 + TINY.file_delete_delay_ms - 1)
     log.advance_start(segments[2].base_offset)
     log.drop_retired(1_000, log.log_start_offset)
     assert len(segments) == 2

@@ -23,8 +23,8 @@ SPARSE = LogConfig(index_interval_bytes=100, segment_index_bytes=960)
 def test_rolls_by_size_before_a_batch_that_would_not_fit(disk: MemoryDisk) -> None:
     size = len(batch_of(1))
     log = make_log(disk, replace(WIDE, segment_bytes=3 * size))
-    for _ in range(7):
-        append(log, batch_of(1))
+    told = [append(log, batch_of(1)).has_rolled for _ in range(7)]
+    assert told == [False, False, False, True, False, False, True]
     assert bases(log) == [0, 3, 6]
 
 
@@ -36,6 +36,8 @@ def test_a_batch_larger_than_a_segment_is_refused(disk: MemoryDisk) -> None:
         assert caught.value.code == ErrorCode.RECORD_LIST_TOO_LARGE
         assert log.log_end_offset == 0
     assert bases(log) == [0]
+    log = make_log(disk, replace(WIDE, segment_bytes=len(batch_of(9))), "data/fits-0")
+    append(log, batch_of(9))
 
 
 def test_rolls_by_age_of_its_first_batch_in_record_time(disk: MemoryDisk) -> None:
@@ -82,6 +84,7 @@ def test_jitter_comes_off_the_age(disk: MemoryDisk) -> None:
     assert bases(log) == [0]
     append(log, batch_of(1, timestamp=6_001 - jitter_ms))
     assert bases(log) == [0, 2]
+    assert make_log(disk, replace(WIDE, segment_jitter_ms=1), "data/least-0").active.jitter_ms == 0
 
 
 def test_rolls_when_an_index_is_full(disk: MemoryDisk) -> None:
@@ -172,6 +175,8 @@ def test_a_mended_index_outlives_a_clean_stop(disk: MemoryDisk) -> None:
     flush_now(disk, [log])
     log.close()
     log = reopen(disk, SPARSE, is_clean=True, recovery_point=40)
+    count = log.active.index.count
+    assert count > 10
     lying(log)
     disk.calls.clear()
     assert log.read(30, 1 << 20, 40) is not None
@@ -184,7 +189,7 @@ def test_a_mended_index_outlives_a_clean_stop(disk: MemoryDisk) -> None:
     found = log.offset_for_timestamp(1_020, 40)
     assert found is not None
     assert found[:2] == (1_020, 20)
-    assert log.active.index.count > 10
+    assert log.active.index.count == count
 
 
 def test_a_file_that_vanished_is_not_made_anew(disk: MemoryDisk) -> None:
@@ -345,6 +350,10 @@ def test_a_segment_is_sealed_when_a_flush_covered_all_of_it(log: Log) -> None:
         return [each.is_sealed for each in log.segments]
 
     assert fill() == [False, False, False]
+    log.truncate_to(log.segments[1].base_offset + 1, 1_000)
+    flush_now(log.disk, [log])
+    assert not log.active.is_sealed
+    fill()
     flush_now(log.disk, [log])
     assert fill() == [True, True, False]
     log.truncate_to(log.segments[1].base_offset + 1, 1_000)

@@ -138,7 +138,7 @@ def test_a_late_marker_of_the_second_protocol_does_not_end_what_began_since() ->
     end(log, 1, epoch=1, commit=True, is_bumped=True)
     size = log.log_end_offset
     again = end(log, 1, epoch=1, commit=True, is_bumped=True)
-    assert again.is_duplicate
+    assert again == (size - 1, size - 1, 0, 1_000, True, False)
     assert log.log_end_offset == size
     data(log, 1, 0, epoch=1)
     code = refusal(end, log, 1, epoch=1, commit=True, is_bumped=True)

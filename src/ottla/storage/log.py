@@ -448,8 +448,7 @@ class Log:
         found = reader.find(active, offset)
         if found is not None:
             position, header = found
-            if header.base_offset < offset:
-                end_offset = header.base_offset
+            end_offset = min(end_offset, header.base_offset)
             active.truncate(position, header.base_offset)
         self.unflushed.drop(active)
         self.log_end_offset = end_offset
@@ -458,11 +457,9 @@ class Log:
         self.epochs.truncate_end(end_offset)
         if self.cleaner_offset is not None:
             self.cleaner_offset = min(self.cleaner_offset, end_offset)
-        self.load_producers(now_ms)
+        self.load_producers(now_ms, is_clean=False)
 
-    def load_producers(
-        self, now_ms: int, *, is_clean: bool = False, scanned: int | None = None
-    ) -> None:
+    def load_producers(self, now_ms: int, *, is_clean: bool, scanned: int | None = None) -> None:
         """The producers as of the log end. `scanned` is the base offset of the first segment that
         a start read anew and in which transactions end."""
         loading = ProducersLoading(self.segments, self._snapshots, self.log_end_offset)
