@@ -3,6 +3,7 @@
     ./dev bench [--quick] [--rounds N] [--only REGEX] [--readme]    side by side
     ./dev bench --from FILE.json [--readme]                         the tables of an earlier run
     ./dev bench hot [--profile]                                     produce and fetch in process
+    ./dev bench ready [--rounds N]                                  the fixtures of ottla.testing
     ./dev bench client [--quick] [--rounds N] [--only REGEX]        our client beside others
     ./dev bench upkeep [--readme]                                   cleaning, and large logs
     ./dev bench partitions [--readme]                               many partitions, and recovery
@@ -85,7 +86,7 @@ CAPS: Final = (
 )
 """Figures with a bound of their own."""
 
-OTHERS: Final = ("hot", "client", "upkeep", "partitions", "transactions", "groups")
+OTHERS: Final = ("hot", "ready", "client", "upkeep", "partitions", "transactions", "groups")
 """Benches that are modules of their own."""
 
 PROTOTYPE_FLOOR: Final = 0.65
