@@ -1,12 +1,14 @@
 """An admin against a real broker in this process: typed rows, and what is refused by name."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 import ottla
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import ZERO_UUID, TopicPartition
+from ottla.client.admin import Admin
 from ottla.client.errors import ClientClosedError, ClientError
 from ottla.client.rows import NewTopic, Resource
 
@@ -143,3 +145,9 @@ def test_an_admin_that_is_not_open(broker):
             await admin.list_groups()
 
     asyncio.run(script())
+
+
+def test_every_call_is_in_the_documents():
+    page = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
+    calls = {name for name in dir(Admin) if not name.startswith("_")} - {"start", "close"}
+    assert not [name for name in sorted(calls) if f"`{name}`" not in page]

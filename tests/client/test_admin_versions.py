@@ -321,7 +321,7 @@ def test_groups_on_kafka_2_1(stage):
         await too_old(admin.group_offsets("g", require_stable=True))
         await admin.alter_group_offsets({"g": {T0: 4}})
         assert broker.asked[ApiKey.OFFSET_COMMIT][1].topics[0].partitions[0].committed_offset == 4
-        await too_old(admin.delete_group_offsets({"g": [T0]}), "^g: .*OFFSET_DELETE")
+        await too_old(admin.delete_group_offsets({"g": [T0]}), "does not serve OFFSET_DELETE")
 
     played(stage, script)
 
