@@ -15,6 +15,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from ottla.base.errors import ErrorCode
+from ottla.base.ids import Uuid, id_text
 from ottla.protocol.messages.list_offsets import (
     ListOffsetsPartition,
     ListOffsetsRequest,
@@ -150,6 +151,18 @@ def test_what_is_no_node_id_formats_nothing(tmp_path: Path, node_id: str) -> Non
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert "is no id of a node" in done.stderr
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 99, (1 << 64) - 1])
+def test_an_id_that_kafka_keeps_for_itself_formats_nothing(tmp_path: Path, number: int) -> None:
+    """The second half of an id is a signed number there: -1 is below 100."""
+    directory_id = id_text(Uuid(number.to_bytes(16)))
+    options = ["--cluster-id=kQ0m4vGWTPyXwRhDzPlnQg", "--node-id=1"]
+    command = [*OTTLA, "storage", "format", *options, f"--directory-id={directory_id}"]
+    done = subprocess.run([*command, str(tmp_path / "d")], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"'{directory_id}' is reserved: no directory has it" in done.stderr
     assert not (tmp_path / "d").exists()
 
 

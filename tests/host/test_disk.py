@@ -203,9 +203,18 @@ def test_file_system_sync(disk, file, twin):
         assert raised.value.errno == errno.EBADF
 
 
-def test_usage(disk, tmp_path):
-    total, usable = disk.usage(str(tmp_path))
-    assert 0 < usable <= total
+def test_usage_is_what_the_file_system_tells_in_units_of_fragments(disk, tmp_path, monkeypatch):
+    """Free is what a user may have, not what root may."""
+    real = os.statvfs(tmp_path)
+    assert disk.usage(str(tmp_path))[0] == real.f_frsize * real.f_blocks
+    told = os.statvfs_result((8192, 512, 1000, 300, 200, 9, 8, 7, 0, 255))
+    monkeypatch.setattr(os, "statvfs", {str(tmp_path): told}.__getitem__)
+    assert disk.usage(str(tmp_path)) == (512 * 1000, 512 * 200)
+
+
+def test_usage_of_what_is_not_there(disk, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        disk.usage(str(tmp_path / "none"))
 
 
 def test_a_lock_keeps_others_out_and_ends_with_its_process(disk, tmp_path):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ottla.base.errors import ErrorCode, KafkaError
+from ottla.base.errors import CorruptionError, ErrorCode, KafkaError
 from ottla.base.ids import PartitionIndex, TopicPartition, Uuid, id_text
 from ottla.sim.content import CrashMode
 from ottla.sim.disk import SimDisk
@@ -15,7 +15,12 @@ from ottla.sim.faults import Fault
 from ottla.sim.trace import Trace
 from ottla.storage.config import LogConfig
 from ottla.storage.flusher import flush_now
-from ottla.storage.identity import Identity
+from ottla.storage.identity import (
+    Identity,
+    MetaProperties,
+    read_meta_properties,
+    write_meta_properties,
+)
 from ottla.storage.log_dir import LogDir, LogDirError
 from tests.storage.makers import remove_deleted_of
 
@@ -92,6 +97,25 @@ def test_what_a_new_directory_holds(disk: MemoryDisk) -> None:
     assert disk.files["data/orders-0/partition.metadata"].decode() == (
         f"version: 0\ntopic_id: {id_text(TOPIC_ID)}"
     )
+
+
+@pytest.mark.parametrize(
+    "number, is_reserved",
+    [(0, True), (99, True), (100, False), (1 << 63, True), (1 << 64, False), (1 << 127, False)],
+)
+def test_a_directory_id_that_kafka_keeps_for_itself_is_refused(
+    disk: MemoryDisk, number: int, is_reserved: bool
+) -> None:
+    """The first half is zero, and the second, signed, below 100."""
+    directory_id = Uuid(number.to_bytes(16))
+    disk.make_directory("data")
+    write_meta_properties(disk, "data", MetaProperties(IDENTITY, directory_id))
+    if is_reserved:
+        cause = f"directory.id {id_text(directory_id)} is a reserved one"
+        with pytest.raises(CorruptionError, match=cause):
+            read_meta_properties(disk, "data")
+    else:
+        assert read_meta_properties(disk, "data") == MetaProperties(IDENTITY, directory_id)
 
 
 def test_making_a_log_syncs_nothing(disk: MemoryDisk) -> None:

@@ -44,3 +44,10 @@ def id_of_text(text: str) -> Uuid:
     if len(uuid) != 16:
         raise ValueError(f"not an id of 16 bytes: {text!r}")
     return Uuid(uuid)
+
+
+def is_reserved_directory_id(uuid: Uuid) -> bool:
+    """Whether it can be no directory's: Kafka keeps those of which the first half is zero and the
+    second, a signed number, below 100. It has given three a meaning: MIGRATING, UNASSIGNED, LOST
+    (KIP-858)."""
+    return not any(uuid[:8]) and int.from_bytes(uuid[8:], signed=True) < 100

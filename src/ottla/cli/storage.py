@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Any, Final
 
-from ottla.base.ids import Uuid, id_of_text, id_text
+from ottla.base.ids import Uuid, id_of_text, id_text, is_reserved_directory_id
 from ottla.host.disk import HostDisk
 from ottla.storage.claim import claim_directory, format_directory
 from ottla.storage.identity import Identity, MetaProperties
@@ -31,7 +31,10 @@ def add_to(commands: Any) -> None:
     verb.add_argument("--cluster-id", required=True, type=_id, metavar="ID")
     verb.add_argument("--node-id", required=True, type=_node_id, metavar="N")
     verb.add_argument(
-        "--directory-id", type=_id, metavar="ID", help="of the lost one whose place it takes"
+        "--directory-id",
+        type=_directory_id,
+        metavar="ID",
+        help="of the lost one whose place it takes",
     )
     verb.set_defaults(run=_format)
 
@@ -41,6 +44,13 @@ def _id(text: str) -> Uuid:
         return id_of_text(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text[:80]!r} is no id of 22 characters") from None
+
+
+def _directory_id(text: str) -> Uuid:
+    uuid = _id(text)
+    if is_reserved_directory_id(uuid):
+        raise argparse.ArgumentTypeError(f"{text!r} is reserved: no directory has it")
+    return uuid
 
 
 def _node_id(text: str) -> int:

@@ -12,7 +12,7 @@ Both are written once and then only compared: what does not fit is refused, neve
 from typing import NamedTuple
 
 from ottla.base.errors import CorruptionError
-from ottla.base.ids import Uuid, id_of_text, id_text
+from ottla.base.ids import Uuid, id_of_text, id_text, is_reserved_directory_id
 from ottla.base.world import Disk
 from ottla.storage.checkpoints import read_whole, replace_whole
 from ottla.storage.names import META_PROPERTIES, PARTITION_METADATA
@@ -42,7 +42,10 @@ def read_meta_properties(disk: Disk, log_dir: str) -> MetaProperties | None:
         if found["version"] != "1":
             raise ValueError(f"version {found['version']}")
         identity = Identity(found["cluster.id"], int(found["node.id"]))
-        return MetaProperties(identity, id_of_text(found["directory.id"]))
+        directory_id = id_of_text(found["directory.id"])
+        if is_reserved_directory_id(directory_id):
+            raise ValueError(f"directory.id {id_text(directory_id)} is a reserved one")
+        return MetaProperties(identity, directory_id)
     except (ValueError, KeyError) as error:
         what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
         cause = f"not readable: {what}"

@@ -1,5 +1,6 @@
 """DescribeLogDirs: sizes that are those of the files, and directories that failed."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,28 @@ def test_some_partitions(on_node):
         assert answer.results[0].total_bytes > 0
 
     on_node(test)
+
+
+def test_the_size_and_the_room_of_each_directory_s_file_system(on_node, tmp_path, monkeypatch):
+    told = {
+        str(tmp_path / "logs-0"): os.statvfs_result((8192, 4096, 50, 30, 20, 9, 8, 7, 0, 255)),
+        str(tmp_path / "logs-1"): os.statvfs_result((8192, 512, 1 << 40, 3, 0, 9, 8, 7, 0, 255)),
+    }
+
+    async def test(node):
+        real = [os.statvfs(path) for path in told]
+        answer = await node.ask(DescribeLogDirsRequest(topics=[]))
+        assert [each.total_bytes for each in answer.results] == [
+            each.f_frsize * each.f_blocks for each in real
+        ]
+        monkeypatch.setattr(os, "statvfs", told.__getitem__)
+        answer = await node.ask(DescribeLogDirsRequest(topics=[]))
+        assert [(each.total_bytes, each.usable_bytes) for each in answer.results] == [
+            (50 * 4096, 20 * 4096),
+            (512 << 40, 0),
+        ]
+
+    on_node(test, log_dirs=2)
 
 
 def test_a_directory_that_failed(on_node):
