@@ -1,4 +1,5 @@
 import errno
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -142,6 +143,30 @@ def test_a_call_that_fails_leaves_entries_of_before_or_after(
     assert len(offsets) == found.count
     assert [each for each in offsets if each < 50] == list(range(1, before + 1))
     assert before >= min(count, kept)
+
+
+def test_entries_do_not_gather_without_bound() -> None:
+    """Nobody searches, and yet they are written some at a time."""
+    index = OffsetIndex(place(), PATH, 0, 8_000)
+    for offset in range(1, 1_000):
+        index.add(offset, offset * 70)
+    entries = struct.iter_unpack(">ii", index.disk.files[PATH])  # type: ignore[attr-defined]
+    written = [position for _, position in entries if position]
+    assert 8 * (999 - len(written)) < index_file.GATHERED_BYTES
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_what_is_reset_is_empty_for_whoever_opens_it_next(is_open: bool) -> None:
+    disk = place()
+    index = OffsetIndex(disk, PATH, 0, 800)
+    index.add(3, 70)
+    index.trim()
+    if not is_open:
+        index.close()
+    index.reset()
+    index.close()
+    assert OffsetIndex(disk, PATH, 0, 800).count == 0
+    assert not disk.files[PATH]
 
 
 def test_an_index_that_is_reset_under_a_flush_stays_open() -> None:

@@ -63,7 +63,7 @@ def _fault(log: Log, segment: Segment, entry: AbortedTransaction) -> str:
         return f"last stable offset {stable}"
     if stable != last + 1 and stable >= log.segments[0].base_offset:
         header = _header_of(log, stable)
-        if stable > last or header is None or header.producer_id in (-1, producer_id):
+        if stable > last or header is None or header.producer_id == producer_id:
             return f"last stable offset {stable} after the marker at {last}"
         if header.is_control or not _is_of(header, header.producer_id, stable):
             return f"no transaction begins at the last stable offset {stable}"

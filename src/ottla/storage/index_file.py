@@ -128,22 +128,12 @@ class IndexFile:
             self._view = None
 
     def truncate(self, count: int) -> None:
-        """Drop the entries from `count` on."""
-        if count >= self.count:
-            return
-        written = self._count - len(self._gathered) // self.entry_bytes
-        if count >= written:
-            del self._gathered[(count - written) * self.entry_bytes :]
+        """Drop the entries from `count` on. What the file holds of them the next ones go over,
+        or `trim` cuts."""
+        if count < self.count:
+            written = self._count - len(self._gathered) // self.entry_bytes
+            del self._gathered[max(count - written, 0) * self.entry_bytes :]
             self._count = count
-            return
-        self._gathered.clear()
-        self._count = written
-        file = self._file or self._open()
-        self.release()
-        file.truncate(count * self.entry_bytes)
-        self._count = count
-        self._file, self._trimmed = None, file  # until it is preallocated anew
-        self._open()
 
     def reset(self) -> None:
         """Drop all entries, whatever the file holds, if it is there. One that is open stays so:
