@@ -145,6 +145,17 @@ def test_a_call_that_fails_leaves_entries_of_before_or_after(
     assert before >= min(count, kept)
 
 
+def test_an_index_that_was_closed_untrimmed_takes_more() -> None:
+    disk = place()
+    index = OffsetIndex(disk, PATH, 0, 80)
+    index.add(3, 70)
+    assert index.floor(3) == 70
+    index.close()
+    index.add(5, 140)
+    assert [index.floor(offset) for offset in (2, 3, 4, 5)] == [0, 70, 70, 140]
+    assert len(disk.files[PATH]) == 80
+
+
 def test_entries_do_not_gather_without_bound() -> None:
     """Nobody searches, and yet they are written some at a time."""
     index = OffsetIndex(place(), PATH, 0, 8_000)

@@ -36,6 +36,7 @@ HELD: Final = (
     "open_transactions",
     "opening",
     "reader",
+    "rebuild",
     "recovery",
     "removal",
     "replacement",

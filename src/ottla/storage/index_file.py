@@ -149,9 +149,9 @@ class IndexFile:
             file.truncate(0)
             file.close()
 
-    def trim(self) -> None:
-        """Cut the preallocated tail. The file is there afterwards, if only empty, and open. An
-        entry that comes after all preallocates it anew."""
+    def trim(self) -> File:
+        """Cut the preallocated tail. The file, which is there afterwards, if only empty, and open.
+        An entry that comes after all preallocates it anew."""
         size = self.count * self.entry_bytes
         self._write()
         self.release()
@@ -159,6 +159,7 @@ class IndexFile:
         self._file, self._trimmed = None, file
         if file.size() != size:
             file.truncate(size)
+        return file
 
     def close(self) -> None:
         """Let go of map and descriptor; entries may still be looked up and appended."""

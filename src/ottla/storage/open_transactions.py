@@ -26,6 +26,10 @@ class OpenTransactions:
         self.first_open = NONE_OPEN
         self.first_unstable = NONE_OPEN
 
+    def __contains__(self, producer_id: int) -> bool:
+        """Whether one of this producer is open."""
+        return producer_id in self._open
+
     def take(self, starts: Iterable[tuple[int, int]]) -> None:
         """Open are those of a snapshot: (producer id, first offset)."""
         self._open = dict(sorted(starts, key=lambda each: each[1]))

@@ -29,7 +29,7 @@ from ottla.storage.names import (
 from ottla.storage.offset_index import OffsetIndex
 from ottla.storage.producer_state import ProducerState
 from ottla.storage.time_index import TimeIndex
-from ottla.storage.transaction_index import ENTRY as ABORTED_ENTRY
+from ottla.storage.transaction_index import AbortedTransaction, pack_entries
 
 
 def headers(
@@ -73,9 +73,7 @@ def rebuild_indexes(disk: Disk, directory: str, base_offset: int) -> None:
         if timestamp >= 0:
             times.maybe_add(timestamp, timestamp_offset)
         for each in (index, times):
-            each.trim()
-            if each.file is not None:
-                each.file.sync()
+            each.trim().sync()
     finally:
         index.close()
         times.close()
@@ -120,26 +118,23 @@ def _older_snapshot(
 
 
 def rebuild_transactions(disk: Disk, directory: str, bases: list[int], wanted: int) -> int:
-    """The aborted transactions of the segment `wanted`; their count. Of a transaction that began
-    before the log does, the first offset is the log's."""
+    """The aborted transactions of the segment `wanted`; their count. A marker without a batch
+    before it, be it that none was written or that it was deleted since, aborts nothing."""
     open_from: dict[int, int] = {}
     entries = []
-    for base in bases:
+    for base in bases[: bases.index(wanted) + 1]:
         for _, header, marker in headers(disk, directory, base):
-            producer_id = header.producer_id
             if not header.is_control:
                 if header.is_transactional:
-                    open_from.setdefault(producer_id, header.base_offset)
+                    open_from.setdefault(header.producer_id, header.base_offset)
                 continue
-            first = open_from.pop(producer_id, bases[0])
-            if marker is not None and not marker.committed and base == wanted:
-                end = header.last_offset
+            first, end = open_from.pop(header.producer_id, None), header.last_offset
+            is_abort = marker is not None and not marker.committed
+            if base == wanted and is_abort and first is not None:
                 stable = min(open_from.values(), default=end + 1)
-                entries.append(ABORTED_ENTRY.pack(0, producer_id, first, end, stable))
-        if base == wanted:
-            break
+                entries.append(AbortedTransaction(header.producer_id, first, end, stable))
     path = f"{directory}/{file_name(wanted, TRANSACTION_INDEX)}"
-    replace_whole(disk, path, b"".join(entries))
+    replace_whole(disk, path, pack_entries(entries))
     return len(entries)
 
 

@@ -8,7 +8,7 @@ handed in as they are walked, entries are read beside them a piece at a time.
 
 What an index lacks in its middle is no fault, for a search scans on from the entry before; the
 last entry of a time index that was trimmed tells the largest timestamp, and must be there. Every
-abort must be in the transaction index.
+abort of a transaction of which the log has data must be in the transaction index.
 """
 
 import struct
@@ -168,14 +168,16 @@ class TimeIndexCheck(IndexCheck):
 class TransactionIndexCheck(IndexCheck):
     entry = ABORTED_ENTRY
 
-    def aborted(self, position: int, header: BatchHeader) -> None:
-        """A batch that ends a transaction by an abort."""
+    def aborted(self, header: BatchHeader, *, is_due: bool) -> None:
+        """A marker that ends a transaction by an abort, of which an entry must tell if `is_due`: a
+        transaction of which there is no data aborts nothing."""
         offset = header.last_offset
         self._pass(offset)
         entry = self._next
         if entry is None or entry.fields[3] != offset:
-            cause = f"the abort of producer {header.producer_id} at offset {offset} is missing"
-            self.faults.add(entry.at if entry else 0, 0, cause)
+            if is_due:
+                cause = f"the abort of producer {header.producer_id} at offset {offset} is missing"
+                self.faults.add(entry.at if entry else 0, 0, cause)
             return
         self.advance()
         version, producer_id, first, _, stable = entry.fields

@@ -252,6 +252,7 @@ class LogCheck:
         last_end = place.base_offset
         for each in walk(file, place.base_offset, place.size_bytes, end_offset=place.end_limit):
             header = each.header
+            has_data = header is not None and header.producer_id in books.producers.transactions
             if each.fault or header is None:
                 yield self._unsound(file, each)
                 if self._is_over:
@@ -264,7 +265,7 @@ class LogCheck:
                 yield from self._sound(file, each, header)
             marker = None if each.fault else marker_at(file, each.position, header)
             if marker is not None and not marker.committed:
-                aborts.aborted(each.position, header)
+                aborts.aborted(header, is_due=has_data)
             offsets.batch(each.position, header)
             times.batch(each.position, header)
             last_end = header.last_offset + 1
