@@ -32,7 +32,7 @@ def test_a_seed_that_fails_is_told_with_the_way_to_replay_it(
 
 
 def test_a_run_meets_what_it_is_for() -> None:
-    """Faults, acknowledgements and refusals, segments that roll, topics made anew."""
+    """Faults, acknowledgements and refusals, segments that roll, compaction, topics made anew."""
     lines: list[str] = []
     for seed in range(1, 6):
         sim = SimWorld(seed, echo=lines.append)
@@ -49,6 +49,7 @@ def test_a_run_meets_what_it_is_for() -> None:
         "goes offline",
         "is refused or put off",
         ".log.deleted",
+        ".log.swap",
         "-delete",
         "sync_file_system",
     ):

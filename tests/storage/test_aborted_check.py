@@ -148,6 +148,11 @@ def test_nothing_that_a_later_entry_aborts_began_before_what_was_stable(
     assert "offset 9 is not stable after 10" in caplog.text
 
 
+def test_the_first_batch_of_the_log_is_looked_up_too(caplog: pytest.LogCaptureFixture) -> None:
+    assert look(told(), {**TRUTH, 8: [(2, 0, 10, 9), *TRUTH[8][1:]]}) == 8
+    assert "no transaction of producer 2 begins at offset 0" in caplog.text
+
+
 def test_the_first_of_two_that_lie_is_told() -> None:
     lies = {0: [(1, 0, 6, 6)], 8: [(2, 2, 10, 10), *TRUTH[8][1:]]}
     assert look(told(), lies) == 0

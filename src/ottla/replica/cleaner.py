@@ -178,7 +178,7 @@ class Cleaner:
             await self._drive(log, compaction.survey())
             while compaction.has_more:
                 await self._replace_group(log, compaction, by_base)
-        except BaseException as error:
+        except Exception as error:
             if self._is_here(log) and not log.is_replacing:
                 with suppress(OSError):
                     await self._offload(compaction.remove_leftovers)

@@ -41,7 +41,8 @@ TIMEOUT_S: Final = 8.0
 PAUSE_S: Final = (0.2, 2.0)
 
 STEADY, TRIMMED, SOFT, FLEETING = "steady", "trimmed", "soft", "fleeting"
-PLAN: Final = {STEADY: 3, TRIMMED: 2, SOFT: 1, FLEETING: 2}
+COMPACTED: Final = "compacted"
+PLAN: Final = {STEADY: 3, TRIMMED: 2, SOFT: 1, FLEETING: 2, COMPACTED: 2}
 """Topics and their partition counts."""
 MIXED, TARGET = "mixed", "target"
 """Topics that transactions write to."""
@@ -120,6 +121,9 @@ class Admin:
             configs["flush.ms"] = rng.choice(["500", "5000"])
         if name == TRIMMED:
             configs["retention.bytes"] = rng.choice(["5000", "20000", "-1"])
+        if name == COMPACTED:
+            configs["cleanup.policy"] = "compact"
+            configs["min.cleanable.dirty.ratio"] = rng.choice(["0", "0.3"])
         return configs
 
     def _note(self, name: str, topic_id: bytes) -> Topic:
@@ -132,6 +136,7 @@ class Admin:
             has_retention=self._configs[name].get("retention.bytes", "-1") != "-1",
             is_fleeting=name == FLEETING,
             is_transactional=name in (MIXED, TARGET),
+            is_compacted=name == COMPACTED,
         )
         self._history.add_topic(topic)
         return topic

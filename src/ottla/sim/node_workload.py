@@ -26,6 +26,7 @@ from ottla.sim.world import SimWorld
 
 SETTINGS: Final = {
     "log.retention.check.interval.ms": "700",
+    "log.cleaner.backoff.ms": "500",
     "log.flush.offset.checkpoint.interval.ms": "900",
     "log.message.timestamp.after.max.ms": str(1 << 62),
     "producer.id.expiration.ms": str((1 << 31) - 1),

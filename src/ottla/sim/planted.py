@@ -12,8 +12,8 @@ What is "not synced" is planted at the disk: the call is made and does nothing.
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, NamedTuple
 
-from ottla.records.sieve import RawRecord
 from ottla.replica.partition import Partition
+from ottla.sim import planted_compaction
 from ottla.sim.disk import SimDisk, SimFile
 from ottla.sim.failpoints import point_of
 from ottla.sim.group_workload import groups
@@ -23,7 +23,6 @@ from ottla.sim.storage_workload import StorageRun
 from ottla.sim.transaction_workload import transactions
 from ottla.sim.workload import Violation, Workload, run_seed
 from ottla.storage import recovery, retention, sound, tail_scan
-from ottla.storage.compaction import Compaction
 from ottla.storage.flusher import Flusher, Round
 from ottla.storage.leader_epochs import LeaderEpochs
 from ottla.storage.log import Log
@@ -271,15 +270,6 @@ def what_compaction_wrote_is_not_synced(patch: Patch) -> None:
     _without(patch, SimFile, "sync", "log-cleaned.sync")
 
 
-def compaction_drops_a_record_too_many(patch: Patch) -> None:
-    is_kept = Compaction._is_kept
-
-    def careless(self: Compaction, record: RawRecord, horizon_ms: int | None) -> bool:
-        return is_kept(self, record, horizon_ms) and record.offset % 7 != 3
-
-    patch(Compaction, "_is_kept", careless)
-
-
 # ---- the list
 
 
@@ -312,6 +302,7 @@ PLANTED: Final = [
             what_a_failed_sync_lost_is_not_written_again,
             retention_takes_one_segment_more,
             reads_begin_one_batch_late,
+            *planted_compaction.WHOLE,
         )
     ),
     *(
@@ -329,7 +320,7 @@ PLANTED: Final = [
             epochs_past_the_end_are_kept,
             a_truncation_forgets_no_producer,
             what_compaction_wrote_is_not_synced,
-            compaction_drops_a_record_too_many,
+            *planted_compaction.STORAGE,
         )
     ),
 ]

@@ -5,6 +5,7 @@ recovery happens, and every partition is read whole:
 
     every acknowledged record, and all below a high watermark that was told, stands at its offset
     offsets rise by one, values are whole, an idempotent producer's record stands there once
+    of each key of a compacted topic the latest is there; its offsets rise, and stay what they were
     the log starts where DeleteRecords was acknowledged to put it, or where it was asked to
     another batch is appended behind, flushed, and read
 
@@ -15,7 +16,7 @@ show the same, and take another batch.
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ottla.base.errors import CorruptionError
@@ -24,12 +25,14 @@ from ottla.metadata.store import Put
 from ottla.records.batch import iterate_headers
 from ottla.records.builder import build_batch
 from ottla.records.record import Record
+from ottla.sim.admin import COMPACTED
+from ottla.sim.checkers.sightings import keys_lost, keys_of
 from ottla.sim.client import SimClient
 from ottla.sim.clock import EPOCH_MS, SimClock
 from ottla.sim.consumer import Reader, records_of
 from ottla.sim.disk import SimDisk
 from ottla.sim.drive import SIZE_BYTES
-from ottla.sim.history import Found, History, Key, Promises, Topic, value_of
+from ottla.sim.history import Found, History, Key, Promises, Send, Topic, value_of
 from ottla.sim.images import Shot
 from ottla.sim.producer import Producer
 from ottla.sim.server import PORT, Server
@@ -47,6 +50,7 @@ READ_S: Final = 60.0
 PATHS: Final = "/d"
 """The log directories, where the settings name no others."""
 CONFIG: Final = LogConfig(segment_index_bytes=120, index_interval_bytes=200)
+COMPACT: Final = replace(CONFIG, is_compacted=True, is_deleted_by_retention=False)
 PROBE_ID: Final = 1 << 62
 """The record that is appended to an image."""
 
@@ -75,6 +79,7 @@ class Postmortem:
             record_id for send in history.sends if send.is_idempotent for record_id in send.ids()
         )
         """Records that may stand at one place only."""
+        self._key_of = keys_of(history)
 
     async def examine_all(self, shots: Iterable[Shot[Promised]]) -> None:
         for number, shot in enumerate(shots):
@@ -110,9 +115,7 @@ class Postmortem:
             meta = read_meta_properties(disk, path)
             try:
                 if meta is not None:
-                    yield LogDir.open(
-                        path, meta[0], lambda _: CONFIG, disk=disk, rng=rng, clock=clock
-                    )
+                    yield LogDir.open(path, meta[0], _config_of, disk=disk, rng=rng, clock=clock)
             except (LogDirError, CorruptionError) as error:
                 raise Violation("no-start", f"{moment}: {error}") from error
 
@@ -179,7 +182,10 @@ class Postmortem:
     ) -> None:
         """What was found from the log start on must be what was promised."""
         end = found[-1][0] + 1 if found else start
-        if [offset for offset, _ in found] != list(range(start, end)):
+        offsets = [offset for offset, _ in found]
+        if offsets != (
+            sorted(dict.fromkeys(offsets)) if topic.is_compacted else list(range(start, end))
+        ):
             raise Violation("poll-skip", f"{where}: {start}..{end} has holes")
         once = [record_id for _, record_id in found if record_id in self._once]
         if len(dict.fromkeys(once)) != len(once):
@@ -192,22 +198,29 @@ class Postmortem:
         if start < promises.start_offset.get(key, 0):
             kept = promises.start_offset[key]
             raise Violation("log-start", f"{where}: {start}, and {kept} was acknowledged")
-        if start > promises.asked_start.get(key, 0) and not topic.has_retention:
-            raise Violation("lost-write", f"{where}: starts at {start}, which nobody asked")
-        self._hold_records(promises, key, dict(found), range(start, told), where)
-
-    def _hold_records(
-        self, promises: Promises, key: Key, here: dict[int, int], firm: range, where: str
-    ) -> None:
-        count = promises.acknowledged.get(key, 0)
-        for send in self._history.acknowledged.get(key, [])[:count]:
-            for offset, record_id in enumerate(send.ids(), send.offset):
-                if offset in firm and here[offset] != record_id:
-                    raise Violation("lost-write", f"{where}: {record_id:#x} is not at {offset}")
+        sends = self._history.acknowledged.get(key, [])[: promises.acknowledged.get(key, 0)]
+        if topic.is_compacted:
+            for _, lost, offset in keys_lost(sends, found, self._key_of):
+                raise Violation("compaction", f"{where}: nothing of {lost!r} from {offset} on")
+        else:
+            if start > promises.asked_start.get(key, 0) and not topic.has_retention:
+                raise Violation("lost-write", f"{where}: starts at {start}, which nobody asked")
+            _hold_records(sends, dict(found), range(start, told), where)
         at = self._at.get(key, {})
-        for offset in firm:
-            if offset in at and here[offset] != at[offset]:
+        for offset, record_id in found:
+            if offset < told and at.get(offset, record_id) != record_id:
                 raise Violation("inconsistent-offset", f"{where}: offset {offset}")
+
+
+def _hold_records(sends: list[Send], here: dict[int, int], firm: range, where: str) -> None:
+    for send in sends:
+        for offset, record_id in enumerate(send.ids(), send.offset):
+            if offset in firm and here[offset] != record_id:
+                raise Violation("lost-write", f"{where}: {record_id:#x} is not at {offset}")
+
+
+def _config_of(topic: str) -> LogConfig:
+    return COMPACT if topic == COMPACTED else CONFIG
 
 
 async def _until_serving(server: Server, moment: str) -> None:

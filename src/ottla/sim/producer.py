@@ -41,6 +41,8 @@ TIMEOUT_S: Final = 8.0
 BACK_OFF_S: Final = (0.01, 0.6)
 PAUSE_S: Final = (0.0, 0.3)
 BATCH_RECORDS: Final = 6
+KEYS: Final = 12
+"""Of each partition of a compacted topic."""
 
 OPEN: Final = (
     ErrorCode.REQUEST_TIMED_OUT,
@@ -146,14 +148,17 @@ class Producer:
                 next(self._ids)
             name = f"{self._name}/{self._life}"
             send = Send(key, name, self._is_idempotent, self._acks, first_id, size, self._now())
+            if topic.is_compacted:
+                send.keys = tuple(str(self._rng.randrange(KEYS)) for _ in range(size))
             self._history.sends.append(send)
             yield Batch(send, topic, self._bytes_of(send), self._boot())
 
     def _bytes_of(self, send: Send) -> bytes:
         now_ms = self._clock.time_ms()
+        keys: list[bytes | None] = [key.encode() for key in send.keys] or [None] * send.count
         records = [
-            Record(offset, now_ms - self._rng.randint(0, 500), None, value_of(record_id))
-            for offset, record_id in enumerate(send.ids())
+            Record(offset, now_ms - self._rng.randint(0, 500), key, value_of(record_id))
+            for offset, (record_id, key) in enumerate(zip(send.ids(), keys, strict=True))
         ]
         codec = self._rng.choice(sorted(CODEC_NUMBERS.values())) if self._rng.random() < 0.2 else 0
         if not self._is_idempotent:

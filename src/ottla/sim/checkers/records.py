@@ -3,7 +3,18 @@
 from collections.abc import Iterator
 from typing import Final
 
-from ottla.sim.checkers.sightings import Findings, is_firm, name, places, seen, show, told, where
+from ottla.sim.checkers.sightings import (
+    Findings,
+    is_firm,
+    keys_lost,
+    keys_of,
+    name,
+    places,
+    seen,
+    show,
+    told,
+    where,
+)
 from ottla.sim.history import Fate, History, Key, Send
 
 ACKS_ALL: Final = -1
@@ -30,14 +41,15 @@ def acked_offset(history: History) -> Findings:
                 yield f"{show(history, send)}: {record_id:#x} was found at {sorted(found)}"
 
 
-def _kept(history: History) -> Iterator[Send]:
-    """Acknowledged sends that must be found at the end, each record at its place."""
+def _kept(history: History, *, is_compacted: bool = False) -> Iterator[Send]:
+    """Acknowledged sends that must be found at the end, each record at its place; of compacted
+    topics, or of the others."""
     last_loss = max(history.power_losses, default=-1.0)
     for send in history.sends:
         if send.fate is not Fate.OK or history.txn_fate(send.txn) is not Fate.OK:
             continue
         topic = history.topic_of(send.key)
-        if send.key not in history.final or topic.is_compacted:
+        if send.key not in history.final or topic.is_compacted != is_compacted:
             continue
         is_durable = send.acks == ACKS_ALL and not topic.is_soft
         if is_durable or send.tried_at > last_loss:
@@ -112,20 +124,10 @@ def nonmonotonic_send(history: History) -> Findings:
 
 def compaction(history: History) -> Findings:
     """Sends of a compacted topic name the key of each record."""
-    last: dict[tuple[Key, str], tuple[int, Send]] = {}
-    key_of: dict[int, str] = {}
-    for send in history.sends:
-        key_of.update(zip(send.ids(), send.keys, strict=False))
-        if send.fate is not Fate.OK or history.txn_fate(send.txn) is not Fate.OK:
-            continue
-        for offset, key in enumerate(send.keys, send.offset):
-            line = send.key, key
-            if line not in last or last[line][0] < offset:
-                last[line] = offset, send
-    found: dict[tuple[Key, str], int] = {}
-    for place, records in history.final.items():
-        for offset, record_id in records:
-            found[place, key_of.get(record_id, "")] = offset
-    for (place, key), (offset, send) in last.items():
-        if place in history.final and found.get((place, key), -1) < offset:
+    key_of = keys_of(history)
+    by_place: dict[Key, list[Send]] = {}
+    for send in _kept(history, is_compacted=True):
+        by_place.setdefault(send.key, []).append(send)
+    for place, sends in by_place.items():
+        for send, key, offset in keys_lost(sends, history.final[place], key_of):
             yield f"{show(history, send)}: nothing of {key!r} is there from {offset} on"

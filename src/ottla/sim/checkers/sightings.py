@@ -1,6 +1,6 @@
 """Looking things up in a history: what was seen where, and how a place is told."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
 from ottla.sim.history import Bound, Fate, Found, History, Key, Poll, Send
@@ -44,6 +44,31 @@ def visible(history: History) -> dict[Key, list[int]]:
             offsets = range(send.offset, send.offset + send.count)
             known.setdefault(send.key, {}).update(dict.fromkeys(offsets))
     return {key: sorted(offsets) for key, offsets in known.items()}
+
+
+def keys_of(history: History) -> dict[int, str]:
+    """The key of each record of a compacted topic, by its id."""
+    return {
+        record_id: key
+        for send in history.sends
+        for record_id, key in zip(send.ids(), send.keys, strict=False)
+    }
+
+
+def keys_lost(
+    sends: Iterable[Send], found: Iterable[Found], key_of: Mapping[int, str]
+) -> Iterator[tuple[Send, str, int]]:
+    """Each key of a compacted partition of which nothing was found at or past the latest place
+    that one of these sends was given: the send, the key, and the place."""
+    latest: dict[str, tuple[int, Send]] = {}
+    for send in sends:
+        for offset, key in enumerate(send.keys, send.offset):
+            if key not in latest or latest[key][0] < offset:
+                latest[key] = offset, send
+    last = {key_of.get(record_id, ""): offset for offset, record_id in found}
+    for key, (offset, send) in latest.items():
+        if last.get(key, -1) < offset:
+            yield send, key, offset
 
 
 def told(history: History) -> list[Poll | Bound]:
