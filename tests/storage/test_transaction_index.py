@@ -12,7 +12,7 @@ from ottla.storage.transaction_index import (
     pack_entries,
 )
 
-from .memory_disk import MemoryDisk
+from .memory_disk import MemoryDisk, MemoryFile
 
 PATH = f"data/t-0/{100:020d}.txnindex"
 FIRST = AbortedTransaction(7, 90, 120, 110)
@@ -64,11 +64,29 @@ def test_entries_are_read_again(index: TransactionIndex, disk: MemoryDisk) -> No
 def test_a_search_ends_where_later_ones_cannot_matter(index: TransactionIndex) -> None:
     fill(index, FIRST, SECOND, THIRD)
     assert index.collect(0, 105) == ([FIRST], True)
+    assert index.collect(120, 131) == ([FIRST, SECOND], True)
     assert index.collect(121, 131) == ([SECOND], True)
+    assert index.collect(121, 140) == ([SECOND], True)
     assert index.collect(121, 141) == ([SECOND, THIRD], True)
     assert index.collect(131, 135) == ([], True)
     assert index.collect(0, 151) == ([FIRST, SECOND, THIRD], True)
     assert index.collect(0, 152) == ([FIRST, SECOND, THIRD], False)
+
+
+def test_who_reads_opens_nothing_for_writing(
+    index: TransactionIndex, disk: MemoryDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(index, FIRST)
+    index.close()
+    opened = []
+
+    def noted(path: str, **options: bool) -> MemoryFile:
+        opened.append(options)
+        return MemoryFile(disk, path)
+
+    monkeypatch.setattr(disk, "open", noted)
+    assert index.entries() == [FIRST]
+    assert opened == [{"read_only": True}]
 
 
 def test_markers_come_in_order(index: TransactionIndex) -> None:
@@ -124,6 +142,12 @@ def test_an_unknown_version(index: TransactionIndex, disk: MemoryDisk) -> None:
     with pytest.raises(CorruptionError, match="version 1") as caught:
         index.entries()
     assert (caught.value.path, caught.value.position) == (PATH, 34)
+
+
+def test_the_least_that_is_sane(index: TransactionIndex, disk: MemoryDisk) -> None:
+    """Producer 0, from offset 0; its marker is the first batch of the segment."""
+    disk.files[PATH] = bytearray(pack_entries([AbortedTransaction(0, 0, 100, 0)]))
+    index.check_sanity()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from ottla.storage.index_file import IndexFile
 
 ENTRY: Final = struct.Struct(">qi")
 _TIMESTAMP: Final = struct.Struct(">q")
-ENTRY_BYTES: Final = 12
+ENTRY_BYTES: Final = ENTRY.size
 
 
 class TimeEntry(NamedTuple):

@@ -105,9 +105,7 @@ class TransactionIndex:
         """Add one behind the others; its marker lies behind theirs. Not durable before `file`
         is synced. Where the disk refuses, the index is as it was."""
         if self._size_bytes < 0:
-            known = self.entries()
-            self._size_bytes = len(known) * ENTRY_BYTES
-            self._last_offset = known[-1].last_offset if known else -1
+            self._know(self.entries())
         check(transaction.last_offset > self._last_offset, "abort markers come in order")
         self.open().pwrite(pack_entries((transaction,)), self._size_bytes)
         self._size_bytes += ENTRY_BYTES
@@ -138,17 +136,21 @@ class TransactionIndex:
         """Forget the transactions whose marker stands at or past `offset`."""
         if not self.exists:
             return
-        kept = [each for each in self.entries() if each.last_offset < offset]
-        self._cut(len(kept) * ENTRY_BYTES, kept[-1].last_offset if kept else -1)
+        self._cut([each for each in self.entries() if each.last_offset < offset])
 
     def reset(self) -> None:
         """Forget all of them."""
         if self.exists:
-            self._cut(0, -1)
+            self._cut([])
 
-    def _cut(self, size_bytes: int, last_offset: int) -> None:
-        self.open().truncate(size_bytes)
-        self._size_bytes, self._last_offset = size_bytes, last_offset
+    def _cut(self, kept: list[AbortedTransaction]) -> None:
+        self.open().truncate(len(kept) * ENTRY_BYTES)
+        self._know(kept)
+
+    def _know(self, entries: list[AbortedTransaction]) -> None:
+        """These are all that the file holds."""
+        self._size_bytes = len(entries) * ENTRY_BYTES
+        self._last_offset = max((each.last_offset for each in entries), default=-1)
 
     def check_sanity(self) -> None:
         """CorruptionError where the entries are none that a log writes."""
