@@ -40,12 +40,14 @@ def test_the_bytes_of_an_entry(index: TransactionIndex, disk: MemoryDisk) -> Non
 def test_there_is_no_file_before_the_first_entry(index: TransactionIndex, disk: MemoryDisk) -> None:
     assert not index.exists
     assert index.entries() == []
-    assert index.collect(0, 1_000) == ([], False)
+    assert index.collect(0, 1_000) == index.collect(0, 1_000) == ([], False)
     index.truncate_to(5)
     index.reset()
     index.check_sanity()
     assert index.file is None
     assert PATH not in disk.files
+    fill(index, FIRST)
+    assert index.collect(0, 1_000) == ([FIRST], False)
 
 
 def test_entries_are_read_again(index: TransactionIndex, disk: MemoryDisk) -> None:

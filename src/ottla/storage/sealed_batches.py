@@ -40,7 +40,7 @@ def sealed_batches(disk: Disk, path: str, size_bytes: int, read_bytes: int) -> I
                 wanted = _batch_bytes(chunk, 0)
                 if len(chunk) < wanted <= left:
                     chunk = file.pread(wanted, position)
-            view = memoryview(chunk)[at : at + max(wanted, 0)]
+            view = memoryview(chunk)[at : at + wanted]
             fault = _fault(view, wanted, next_offset)
             if fault:
                 raise CorruptionError(fault, path=path, position=position, size_bytes=left)
