@@ -7,7 +7,7 @@ asked.
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 from ottla.base.errors import KafkaError
 from ottla.base.ids import PartitionIndex, TopicPartition
@@ -15,7 +15,8 @@ from ottla.base.world import World
 from ottla.client import offsets
 from ottla.client.cluster import Cluster, KeyType
 from ottla.client.errand import Ask, Errand
-from ottla.client.errors import ClientClosedError, ClientError, TimedOutError, code_of, raise_for
+from ottla.client.errors import TimedOutError, code_of, raise_for
+from ottla.client.life import Life
 from ottla.client.options import AdminOptions
 from ottla.client.routes import Anyone, Controller, Coordinators, Leaders, Nodes, Route
 from ottla.client.settings import ClientSettings, at_least
@@ -39,64 +40,39 @@ class AdminSettings(ClientSettings):
         at_least("default_api_timeout_ms", self.default_api_timeout_ms, 1)
 
 
-class Asking:
-    def __init__(self, *, world: World | None = None, **options: Unpack[AdminOptions]) -> None:
-        self.settings = AdminSettings(**options)
-        self._world = world
-        self._is_open = False
-        self._cluster: Cluster
+class Asking(Life):
+    _kind = "admin"
 
-    async def start(self) -> None:
-        """Find the cluster. NoBrokersError where none of the bootstrap servers answers."""
-        if self._is_open:
-            raise ClientError("an admin starts once")
-        world = self._world = self._world or self._open_world()
-        self._cluster = Cluster(world, self.settings, creates_topics=False)
-        self._is_open = True
-        try:
-            await self._cluster.start()
-        except BaseException:
-            await self.close()
-            raise
+    def __init__(self, *, world: World | None = None, **options: Unpack[AdminOptions]) -> None:
+        super().__init__(world)
+        self.settings = AdminSettings(**options)
+
+    def _build(self, world: World) -> Cluster:
+        return Cluster(world, self.settings, creates_topics=False)
 
     async def close(self) -> None:
         """Close the connections. A call that is under way raises ClientClosedError."""
         if self._is_open:
-            self._is_open = False
-            await self._cluster.close()
-            self._close_world()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
+            await self._end()
+        self._is_ended = True
 
     async def __aexit__(self, *_: Any) -> None:
         await self.close()
 
-    def _open_world(self) -> World:
-        raise ClientError("an admin needs a world; ottla.Admin brings its own")
-
-    def _close_world(self) -> None:
-        return
-
     def _nodes(self) -> list[int]:
         """Ids of the nodes; ClientClosedError where the admin is not open."""
-        self._check_open()
+        self._require_open()
         return sorted(self._cluster.nodes)
-
-    def _check_open(self) -> None:
-        if not self._is_open:
-            raise ClientClosedError("the admin is not open")
 
     # ---- errands
 
     async def _patiently(self, what: str, attempt: Callable[[], Awaitable[V]]) -> V:
         async def checked() -> V:
-            self._check_open()
+            self._require_open()
             return await attempt()
 
         timeout_ms = self.settings.default_api_timeout_ms
-        self._check_open()
+        self._require_open()
         return await offsets.patiently(self._cluster, what, timeout_ms, checked)
 
     async def _each(
@@ -151,25 +127,25 @@ class Asking:
     # ---- routes
 
     def _controller(self) -> Controller:
-        self._check_open()
+        self._require_open()
         return Controller(self._cluster)
 
     def _anyone(self) -> Anyone:
-        self._check_open()
+        self._require_open()
         return Anyone(self._cluster)
 
     def _leaders(self) -> Leaders:
-        self._check_open()
+        self._require_open()
         return Leaders(self._cluster)
 
     def _coordinators(
         self, kind: KeyType, key_of: Callable[[Any], str] = lambda item: item
     ) -> Coordinators:
-        self._check_open()
+        self._require_open()
         return Coordinators(self._cluster, kind, key_of)
 
     def _node(self, node_id: int) -> Nodes:
-        self._check_open()
+        self._require_open()
         return Nodes(lambda _: node_id)
 
 

@@ -8,7 +8,7 @@ share one dictionary of `PartitionState`s, and tell each other by `_told`.
 
 from collections.abc import Callable, Iterable
 from dataclasses import fields
-from typing import Any, Self, Unpack
+from typing import Any, Unpack
 
 from ottla.base.ids import PartitionIndex, TopicPartition, Uuid, id_text
 from ottla.base.world import World
@@ -16,9 +16,10 @@ from ottla.client.assignment import PartitionState
 from ottla.client.cluster import Cluster
 from ottla.client.commits import Commits
 from ottla.client.consumer_settings import ConsumerSettings
-from ottla.client.errors import ClientClosedError, ClientError, CommitFailedError
+from ottla.client.errors import ClientError, CommitFailedError
 from ottla.client.exactly_once import AtOnce, ExactlyOnce, Settling
 from ottla.client.fetcher import Fetcher
+from ottla.client.life import Life
 from ottla.client.membership import Membership
 from ottla.client.offsets import GroupMetadata
 from ottla.client.options import ConsumerOptions
@@ -37,21 +38,20 @@ TRANSACTION_TIMEOUT_MS = 10_000
 Key = TopicPartition | tuple[str, int]
 
 
-class Consuming:
+class Consuming(Life):
+    _kind = "consumer"
+
     def __init__(self, *, world: World | None = None, **options: Unpack[ConsumerOptions]) -> None:
         """ConfigError where options contradict each other; TypeError for an unknown one."""
+        super().__init__(world)
         self.settings = ConsumerSettings(**options)
-        self._world = world
         self._states: dict[TopicPartition, PartitionState] = {}
-        self._is_open = False
-        self._is_ended = False
         self._reader = Reader(
             self._states,
             told=self._told,
             taken=self._taken,
             require_open=self._require_open,
         )
-        self._cluster: Cluster
         self._fetcher: Fetcher
         self._positions: Positions
         self._commits: Commits
@@ -61,12 +61,8 @@ class Consuming:
 
     # ---- a life
 
-    async def start(self) -> None:
-        """Find the cluster. NoBrokersError where none of the bootstrap servers answers."""
-        if self._is_open or self._is_ended:
-            raise ClientError("a consumer starts once")
-        world = self._world = self._world or self._open_world()
-        cluster = self._cluster = Cluster(world, self.settings, creates_topics=False)
+    def _build(self, world: World) -> Cluster:
+        cluster = Cluster(world, self.settings, creates_topics=False)
         self._fetcher = Fetcher(world, cluster, self.settings, self._states, self._told)
         self._positions = Positions(cluster, self.settings, self._states, self._told)
         self._commits = Commits(
@@ -80,12 +76,9 @@ class Consuming:
             commit_timeout_ms=self.settings.request_timeout_ms,
             told=self._told,
         )
-        self._is_open = True
-        try:
-            await cluster.start()
-        except BaseException:
-            await self._end()
-            raise
+        return cluster
+
+    async def _begin(self) -> None:
         self._commits.start()
 
     async def close(self) -> None:
@@ -106,16 +99,13 @@ class Consuming:
 
     async def _end(self) -> None:
         self._is_open, self._is_ended = False, True
-        await self._commits.close()
-        await self._positions.close()
-        self._fetcher.close()
-        self._reader.look_again()
-        await self._cluster.close()
-        self._close_world()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
+        try:
+            await self._commits.close()
+            await self._positions.close()
+        finally:
+            self._fetcher.close()
+            self._reader.look_again()
+            await super()._end()
 
     async def __aexit__(self, kind: object, *_: Any) -> None:
         """After an error only what was done before is committed."""
@@ -123,12 +113,6 @@ class Consuming:
             await self.close()
         else:
             await self._close()
-
-    def _open_world(self) -> World:
-        raise ClientError("a consumer needs a world; ottla.Consumer brings its own")
-
-    def _close_world(self) -> None:
-        return
 
     async def _leave(self) -> None:
         membership = self._membership
@@ -143,12 +127,6 @@ class Consuming:
                 self._reader.failure = None
 
     # ---- inside
-
-    def _require_open(self) -> None:
-        if not self._is_open:
-            raise ClientClosedError(
-                "the consumer is closed" if self._is_ended else "the consumer was not started"
-            )
 
     def _member(self) -> GroupMetadata:
         self._require_open()

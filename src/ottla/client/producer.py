@@ -13,9 +13,8 @@ record; cancelling who awaits a delivery takes nothing back.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, Final, NoReturn, Self, Unpack
+from typing import Any, Final, NoReturn, Unpack
 
 from ottla.base.world import World
 from ottla.client.accumulator import Accumulator
@@ -59,10 +58,12 @@ class Producer(Transactional):
         print(await delivery)
     """
 
+    _kind = "producer"
+
     def __init__(self, *, world: World | None = None, **options: Unpack[ProducerOptions]) -> None:
         """ConfigError where options contradict each other; TypeError for an unknown one."""
+        super().__init__(world)
         self.settings = ProducerSettings(**options)
-        self._world = world
         self._partitioner = self.settings.partitioner or Default(max(self.settings.batch_size, 1))
         bulk = self._partitioner if type(self._partitioner) in IN_BULK else None
         self._stay: Any = getattr(bulk, "stay", None)
@@ -75,20 +76,13 @@ class Producer(Transactional):
         self._since_turn = 0
         self._unseen: list[Batch] = []
         self._unseen_count = 0
-        self._is_open = False
-        self._is_ended = False
-        self._cluster: Cluster
         self._sender: Sender
         self._accumulator: Accumulator
 
     # ---- a life
 
-    async def start(self) -> None:
-        """Find the cluster. NoBrokersError where none of the bootstrap servers answers."""
-        if self._is_open or self._is_ended:
-            raise ClientError("a producer starts once")
-        world = self._world = self._world or self._open_world()
-        cluster = self._cluster = Cluster(world, self.settings)
+    def _build(self, world: World) -> Cluster:
+        cluster = Cluster(world, self.settings)
         self._sender = Sender(world, cluster, self.settings)
         self._accumulator = Accumulator(world, self.settings, self._sender, self._failed)
         self._time_ms = world.clock.time_ms
@@ -98,14 +92,11 @@ class Producer(Transactional):
             self._transacting = Transacting(
                 cluster, self.settings, self._accumulator, self._sender, self._settle_all
             )
-        self._is_open = True
-        try:
-            await cluster.start()
-            if self._transacting is not None:
-                await self._transacting.start()
-        except BaseException:
-            await self._end()
-            raise
+        return cluster
+
+    async def _begin(self) -> None:
+        if self._transacting is not None:
+            await self._transacting.start()
 
     async def close(self, timeout_ms: int | None = None) -> None:
         """Deliver what was taken, then end. What is not delivered within `timeout_ms` (by default
@@ -127,18 +118,14 @@ class Producer(Transactional):
         self._raise_unseen()
 
     async def _end(self) -> None:
-        self._is_open, self._is_ended, self._views = False, True, {}
+        self._is_ended, self._views = True, {}
         self._sender.close()
         self._accumulator.close("the producer was closed")
-        async with AsyncExitStack() as ends:  # each ends, even where another is cancelled
-            ends.callback(self._close_world)
-            ends.push_async_callback(self._cluster.close)
+        try:
             if self._transacting is not None:
-                ends.push_async_callback(self._transacting.close)
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
+                await self._transacting.close()
+        finally:
+            await super()._end()
 
     async def __aexit__(self, kind: object, *_: Any) -> None:
         """What the block raised goes before a DeliveryError, which is in the log."""
@@ -147,12 +134,6 @@ class Producer(Transactional):
         except DeliveryError:
             if kind is None:
                 raise
-
-    def _open_world(self) -> World:
-        raise ClientError("a producer needs a world; ottla.Producer brings its own")
-
-    def _close_world(self) -> None:
-        return
 
     # ---- sending
 
@@ -257,12 +238,6 @@ class Producer(Transactional):
         return await self._cluster.topic(topic, self.settings.max_block_ms)
 
     # ---- inside
-
-    def _require_open(self) -> None:
-        if not self._is_open or self._is_ended:
-            raise ClientClosedError(
-                "the producer is closed" if self._is_ended else "the producer was not started"
-            )
 
     def _require_taking(self) -> None:
         """Whether records are taken now."""

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 
 from ottla.base.ids import PartitionIndex, TopicPartition
 from ottla.client.errors import ClientError, TransactionError
+from ottla.client.life import Life
 from ottla.client.offsets import GroupMetadata, OffsetAndMetadata
 from ottla.client.topology import TopicView
 from ottla.client.transacting import Transacting
@@ -23,15 +24,12 @@ _log = logging.getLogger(__name__)
 Key = TopicPartition | tuple[str, int]
 
 
-class Transactional:
+class Transactional(Life):
     _transacting: Transacting | None = None
     _views: dict[str, TopicView]
     """Topics that records are taken for: none outside of a transaction."""
 
     def _all_views(self) -> dict[str, TopicView]:
-        raise NotImplementedError
-
-    def _require_open(self) -> None:
         raise NotImplementedError
 
     @asynccontextmanager
