@@ -4,7 +4,7 @@
     ./dev bench --from FILE.json [--readme]                         the tables of an earlier run
     ./dev bench hot [--profile]                                     produce and fetch in process
     ./dev bench ready [--rounds N]                                  the fixtures of ottla.testing
-    ./dev bench client [--quick] [--rounds N] [--only REGEX]        our client beside others
+    ./dev bench client [--quick] [--rounds N] [--only REGEX] [--readme]    our client beside others
     ./dev bench upkeep [--readme]                                   cleaning, and large logs
     ./dev bench partitions [--readme]                               many partitions, and recovery
     ./dev bench transactions [--quick] [--readme]                   commits, and what they cost

@@ -1,6 +1,6 @@
 """`./dev bench client`: Ottla's client beside confluent-kafka, aiokafka and kafka-python.
 
-    ./dev bench client [--quick] [--rounds N] [--only REGEX]
+    ./dev bench client [--quick] [--rounds N] [--only REGEX] [--readme]
 
 One broker (`ottla serve`, in a process of its own), one topic for each run, every run in a fresh
 process; rounds are interleaved and medians are printed: records a second, their ratio to
@@ -8,7 +8,8 @@ confluent-kafka's in the same run, CPU seconds of the client for a million recor
 of its memory. Loading a library is not counted. All clients produce idempotently with acks=all,
 5 ms of linger and batches of 128 KiB; values are compressible text, keys one of a thousand.
 Who consumes by batch takes out all values, as a list. `pure` is Ottla's client with the record
-kernel's Python twin.
+kernel's Python twin. A figure that misses its bound says so (`BOUNDS`; of `pure`, aiokafka's rate).
+`--readme` puts the figures into README.md, a line for each case.
 """
 
 import argparse
@@ -23,11 +24,14 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+from bench.bench import write_between
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 BATCH_BYTES: Final = 128 * 1024
@@ -50,6 +54,18 @@ LIBRARIES: Final = {
     "kafka-python": "kafka",
 }
 """What is loaded before the clock starts: of Ottla too all that a client needs."""
+
+BOUNDS: Final = {
+    ("produce", "ottla send_many"): ("confluent", 2.0),
+    ("produce", "ottla send"): ("confluent", 1.0),
+    ("produce", "pure send_many"): ("aiokafka", 1.0),
+    ("produce", "pure send"): ("aiokafka", 1.0),
+    ("consume batch", "ottla"): ("confluent", 3.0),
+    ("consume batch", "pure"): ("aiokafka", 1.0),
+    ("consume record", "ottla"): ("confluent", 1.0),
+    ("consume record", "pure"): ("aiokafka", 1.0),
+}
+"""Of (what, client): the least ratio of its rate to another client's."""
 
 Rows = list[tuple[bytes | None, bytes]]
 
@@ -323,6 +339,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="a quarter of the load")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="regular expression over what is measured")
+    parser.add_argument("--readme", action="store_true", help="write the figures into README.md")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as data:
         command = [sys.executable, "-m", "ottla.cli", "serve", "--listen", "127.0.0.1:0"]
@@ -358,23 +375,69 @@ def measure(bootstrap: str, chosen: argparse.Namespace) -> None:
                 env={**os.environ, "OTTLA_PURE": "1" if case.client[:4] == "pure" else "0"},
             )
             found.setdefault(case, []).append(json.loads(done.stdout.splitlines()[-1]))
-    report(found)
-
-
-def report(found: dict[Case, list[dict[str, float]]]) -> None:
-    print("| what | client | records/s | to confluent | CPU s/million | MiB |")
-    print("|--|--|--:|--:|--:|--:|")
     medians = {
-        case: {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+        case: Figures(*(statistics.median(row[name] for row in rows) for name in Figures._fields))
         for case, rows in found.items()
     }
+    print("\n".join(table(medians)))
+    if chosen.readme:
+        command = "./dev bench client" + (" --quick" if chosen.quick else "")
+        lines = "\n".join([*summary(medians, "produce"), "", *summary(medians, "consume")])
+        write_between("client", f"`{command}`, {datetime.now(UTC):%Y-%m-%d}: {NOTE}\n\n{lines}")
+
+
+class Figures(NamedTuple):
+    rate: float
+    cpu: float
+    rss: float
+
+
+NOTE: Final = (
+    "in each cell thousands of records a second, their ratio to confluent-kafka's, CPU seconds of "
+    "the client for a million records, and its memory at the most. Broker and client on the same "
+    "cores; *pure* is Ottla without its compiled kernel."
+)
+
+
+def table(medians: dict[Case, Figures]) -> Iterator[str]:
+    yield "| what | client | records/s | to confluent | CPU s/million | MiB |"
+    yield "|--|--|--:|--:|--:|--:|"
     for case, row in medians.items():
-        other = medians.get(case._replace(client="confluent"))
-        ratio = f"{row['rate'] / other['rate']:.2f}" if other else ""
-        print(
+        yield (
             f"| {case.what} {case.size} B {case.codec} {case.keyed} | {case.client} | "
-            f"{row['rate']:,.0f} | {ratio} | {row['cpu']:.2f} | {row['rss']:.0f} |"
+            f"{row.rate:,.0f} | {ratio_of(medians, case)} | {row.cpu:.2f} | {row.rss:.0f} |"
         )
+
+
+def summary(medians: dict[Case, Figures], kind: str) -> Iterator[str]:
+    """A line for each case, a column for each client."""
+    measured = [case for case in medians if case.what.startswith(kind)]
+    clients = list(dict.fromkeys(case.client for case in measured))
+    yield f"| {kind} | {' | '.join(clients)} |"
+    yield "|--" * (1 + len(clients)) + "|"
+    for case in dict.fromkeys(each._replace(client="") for each in measured):
+        name = f"{case.what.removeprefix(kind)} {case.size} B {case.codec} {case.keyed}".strip()
+        cells = [cell(medians, case._replace(client=client)) for client in clients]
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def cell(medians: dict[Case, Figures], case: Case) -> str:
+    row = medians.get(case)
+    if row is None:
+        return ""
+    ratio = ratio_of(medians, case)
+    return f"{row.rate / 1e3:,.0f} · **{ratio}** · {row.cpu:.2f} s · {row.rss:.0f} MiB"
+
+
+def ratio_of(medians: dict[Case, Figures], case: Case) -> str:
+    """To confluent-kafka's rate, and whether a bound is missed."""
+    rate = medians[case].rate
+    theirs = medians.get(case._replace(client="confluent"))
+    ratio = f"{rate / theirs.rate:.2f}" if theirs else "–"
+    other, least = BOUNDS.get((case.what, case.client), ("", 0.0))
+    bound = medians.get(case._replace(client=other))
+    is_missed = bound is not None and rate < least * bound.rate
+    return f"{ratio} (missed)" if is_missed else ratio
 
 
 if __name__ == "__main__":
