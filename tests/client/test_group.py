@@ -299,6 +299,28 @@ def test_more_partitions_and_topics_that_are_made_later_are_read_too(broker, kin
 
 
 @CLASSIC_AND_NEW
+def test_a_topic_that_is_deleted_and_made_anew_is_read_from_its_beginning(broker, kind):
+    async def script(producer):
+        await fill(producer, 40)
+        reader = Member(broker, kind, metadata_max_age_ms=200)
+        async with reader, ottla.Admin(bootstrap_servers=broker.bootstrap_servers) as admin:
+            reader.subscribe()
+            found = []
+            while len(found) < 40:
+                found += await reader.consumer.poll(100)
+            await admin.delete_topics("t")
+            await admin.create_topics(NewTopic("t", PARTITIONS))
+            async with ottla.Producer(bootstrap_servers=broker.bootstrap_servers) as anew:
+                await fill(anew, 80)
+            found = []
+            while len(found) < 80:
+                found += await reader.consumer.poll(100)
+            assert sorted(int(each.value) for each in found) == list(range(80))
+
+    run(script, broker)
+
+
+@CLASSIC_AND_NEW
 def test_a_static_member_comes_back_to_what_it_had(broker, kind):
     async def script(producer):
         await fill(producer, 6)

@@ -8,6 +8,7 @@ import pytest
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import TopicPartition, Uuid
+from ottla.client import records
 from ottla.client.consumer import Consumer
 from ottla.client.errors import (
     BadAnswerError,
@@ -496,3 +497,49 @@ def test_no_offset_and_no_policy_is_told(stage):
             await consumer.poll(5_000)
 
     play(stage, script, auto_offset_reset="none")
+
+
+# ---- batches
+
+
+def test_a_batch_beyond_all_limits_of_a_fetch_is_read(stage):
+    Nodes(stage)
+
+    async def script(consumer):
+        consumer.assign([T0])
+        assert await offsets(consumer, 6) == list(range(6))
+
+    play(stage, script, max_partition_fetch_bytes=1, fetch_max_bytes=1)
+
+
+@pytest.mark.parametrize("codec", [1, 2, 3, 4])
+def test_a_batch_that_unpacks_to_too_much_is_told_and_can_be_sought_past(stage, codec, monkeypatch):
+    monkeypatch.setattr(records, "DECOMPRESSED_BYTES", 1_000)
+    nodes = Nodes(stage)
+    bomb = Record(2, 0, None, bytes(100_000), ())
+    nodes.log[2] = bytes(build_batch([bomb], base_offset=2, codec=codec))
+
+    async def script(consumer):
+        consumer.assign([T0])
+        assert await offsets(consumer, 2) == [0, 1]
+        for _ in range(2):
+            with pytest.raises(KafkaError, match="t-0 from offset 2"):
+                await consumer.poll(5_000)
+        consumer.seek(T0, 4)
+        assert await offsets(consumer, 2) == [4, 5]
+
+    play(stage, script)
+
+
+def test_an_answer_that_is_longer_than_is_taken_is_told(stage):
+    nodes = Nodes(stage)
+    nodes.log[0] = bytes(build_batch([Record(0, 0, None, bytes(300_000), ())]))
+
+    async def script(consumer):
+        consumer.assign([T0])
+        with pytest.raises(BadAnswerError, match="a response of 3"):
+            await consumer.poll(5_000)
+        consumer.seek(T0, 2)
+        assert await offsets(consumer, 4) == [2, 3, 4, 5]
+
+    play(stage, script, receive_message_max_bytes=200_000)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from ottla.base.errors import KafkaError
-from ottla.base.ids import TopicPartition
+from ottla.base.ids import TopicPartition, Uuid
 from ottla.client.assignment import PartitionState
 from ottla.client.cluster import Cluster
 from ottla.client.consumer_settings import ConsumerSettings
@@ -96,7 +96,7 @@ class Commits:
                 if state.position is not None
             }
         if offsets:
-            await commit(self._cluster, offsets, mine, timeout_ms)
+            await commit(self._cluster, offsets, mine, timeout_ms, self._ids())
 
     async def committed(
         self, keys: Sequence[TopicPartition]
@@ -105,6 +105,9 @@ class Commits:
         group_id = self._settings.group_id or ""
         found = await committed(self._cluster, group_id, keys, timeout_ms)
         return {key: found.get(key) for key in keys}
+
+    def _ids(self) -> dict[str, Uuid]:
+        return {key.topic: state.topic_id for key, state in self._states.items()}
 
     def _mine(self, keys: Iterable[TopicPartition] | None) -> Callable[[], GroupMetadata]:
         """The member at each try, as long as it has all that it had of these: a try that comes
@@ -135,7 +138,8 @@ class Commits:
                 return True
             offsets = {key: OffsetAndMetadata(offset) for key, offset in done.items()}
             try:
-                await commit(self._cluster, offsets, self._mine(done), int(timeout_ms))
+                mine = self._mine(done)
+                await commit(self._cluster, offsets, mine, int(timeout_ms), self._ids())
             except (ClientError, KafkaError) as error:
                 _log.warning("group %s: auto-commit: %s", self._settings.group_id, error)
                 return not isinstance(error, CommitFailedError)

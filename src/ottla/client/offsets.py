@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from ottla.base.errors import ErrorCode, KafkaError
-from ottla.base.ids import PartitionIndex, TopicPartition
+from ottla.base.ids import ZERO_UUID, PartitionIndex, TopicPartition, Uuid
 from ottla.client.cluster import Cluster, KeyType
 from ottla.client.errors import (
     OUTDATED,
@@ -62,7 +62,7 @@ class OffsetAndMetadata(NamedTuple):
 
 
 LAST_BY_NAME = 9
-"""Of OffsetCommit and OffsetFetch: the last version that names topics."""
+"""Of OffsetCommit and OffsetFetch: the last version that names topics; the next has their ids."""
 
 
 GONE = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID)
@@ -181,13 +181,18 @@ async def commit(
     offsets: Mapping[TopicPartition, OffsetAndMetadata],
     member: Callable[[], GroupMetadata],
     timeout_ms: int,
+    ids: Mapping[str, Uuid] | None = None,
 ) -> None:
-    """Keep offsets as a group's, on behalf of whom `member` names at each try.
+    """Keep offsets as a group's, on behalf of whom `member` names at each try. `ids` are those of
+    the topics that were read: one of the same name that was made anew since gets no offset.
 
     CommitFailedError where the member is none any more, or of an older generation; KafkaError
     where a partition is refused: none of it may be taken to be kept then.
     """
-    topics = _commit_rows(offsets)
+    ids = ids or {}
+    topics = _commit_rows(offsets, ids)
+    names = {topic.topic_id: topic.name for topic in topics}
+    last = None if ZERO_UUID not in names else LAST_BY_NAME
 
     async def attempt() -> None:
         group = member()
@@ -201,11 +206,12 @@ async def commit(
         node = await cluster.coordinator(KeyType.GROUP, group.group_id)
         with minding(cluster, group.group_id):
             response = await cluster.peer(node, apart=True).ask(
-                request, OffsetCommitResponse, last=LAST_BY_NAME
+                request, OffsetCommitResponse, last=last
             )
             for topic in response.topics:
+                name = topic.name or names.get(topic.topic_id, "?")
                 for row in topic.partitions:
-                    where = f"{topic.name}-{row.partition_index}"
+                    where = f"{name}-{row.partition_index}"
                     _check_commit(row.error_code, where, group, member)
 
     what = f"commit of group {member().group_id!r}"
@@ -228,11 +234,14 @@ def _check_commit(
 
 
 def _commit_rows(
-    offsets: Mapping[TopicPartition, OffsetAndMetadata],
+    offsets: Mapping[TopicPartition, OffsetAndMetadata], ids: Mapping[str, Uuid]
 ) -> list[OffsetCommitRequestTopic]:
     topics: dict[str, OffsetCommitRequestTopic] = {}
     for key, committed in offsets.items():
-        rows = topics.setdefault(key.topic, OffsetCommitRequestTopic(name=key.topic, partitions=[]))
+        made = OffsetCommitRequestTopic(
+            name=key.topic, topic_id=ids.get(key.topic, ZERO_UUID), partitions=[]
+        )
+        rows = topics.setdefault(key.topic, made)
         rows.partitions.append(
             OffsetCommitRequestPartition(
                 partition_index=key.partition,
