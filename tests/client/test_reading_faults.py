@@ -143,6 +143,7 @@ class Nodes:
             topics=[
                 OffsetCommitResponseTopic(
                     name=topic.name,
+                    topic_id=topic.topic_id,
                     partitions=[
                         OffsetCommitResponsePartition(
                             partition_index=row.partition_index, error_code=self.commit_code
@@ -482,7 +483,9 @@ def test_a_commit_to_a_topic_that_was_deleted_is_refused_at_once(stage):
         nodes.commit_code = 0
         await consumer.commit()
         assert len(nodes.commits) == 2
-        row = nodes.commits[-1].topics[0].partitions[0]
+        (topic,) = nodes.commits[-1].topics
+        assert topic.topic_id == TOPIC_ID, "and no topic of the same name"
+        row = topic.partitions[0]
         assert (row.committed_offset, row.committed_leader_epoch) == (6, 1)
 
     play(stage, script, group_id="g")
