@@ -126,6 +126,27 @@ def test_a_transaction_that_is_cancelled_at_any_time_leaves_the_producer_usable(
     asyncio.run(script())
 
 
+def test_a_block_that_is_left_for_good_is_aborted(broker, version):
+    """As where an async generator with the block in it is closed half way."""
+
+    async def script():
+        async with producer_of(broker) as producer:
+
+            async def values():
+                async with producer.transaction():
+                    await producer.send_and_wait("t", b"never")
+                    yield 1
+
+            left = values()
+            assert await anext(left) == 1
+            await left.aclose()
+            async with producer.transaction():
+                await producer.send("t", b"seen")
+        assert await committed(broker) == [b"seen"]
+
+    asyncio.run(script())
+
+
 def test_nothing_is_taken_outside_of_a_transaction(broker):
     async def script():
         async with producer_of(broker) as producer:

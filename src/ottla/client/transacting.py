@@ -138,7 +138,10 @@ class Transacting:
             while book.wanted and book.state in (State.OPEN, State.COMMITTING):
                 keys = set(book.wanted)
                 book.is_begun = True
-                await self._ask(self._add_request(keys), AddPartitionsToTxnResponse, _check_added)
+                request = self._add_request(keys)
+                await self._ask(
+                    request, AddPartitionsToTxnResponse, _check_added, LAST_ADD_BY_CLIENTS
+                )
                 book.added(keys)
         except KafkaError as failure:
             self._refused(failure.code, f"a partition was not added: {failure.message}")
@@ -342,8 +345,6 @@ class Transacting:
         check: Callable[[R], None],
         last: int | None = None,
     ) -> R:
-        if isinstance(request, AddPartitionsToTxnRequest):
-            last = LAST_ADD_BY_CLIENTS
         return await self._ask_coordinator(
             KeyType.TRANSACTION, self.book.id, request, expected, check, last
         )
@@ -386,11 +387,9 @@ def _check_added(response: AddPartitionsToTxnResponse) -> None:
         for row in topic.results_by_partition
         if row.partition_error_code
     ]
-    for code in codes:
-        if code is not ErrorCode.OPERATION_NOT_ATTEMPTED:
-            raise KafkaError(code)
     if codes:
-        raise KafkaError(codes[0])
+        told = (code for code in codes if code is not ErrorCode.OPERATION_NOT_ATTEMPTED)
+        raise KafkaError(next(told, codes[0]))
 
 
 def _check_offsets(response: TxnOffsetCommitResponse) -> None:
