@@ -6,8 +6,8 @@ import contextlib
 import pytest
 
 import ottla
-from ottla.base.errors import ErrorCode
-from ottla.client.errors import CommitFailedError, ProducerFencedError
+from ottla.base.errors import ErrorCode, KafkaError
+from ottla.client.errors import CommitFailedError, DeliveryError, ProducerFencedError
 from ottla.client.offsets import GroupMetadata
 from ottla.client.rows import NewTopic, Resource
 from ottla.client.transacting import Transacting
@@ -45,7 +45,38 @@ async def everything(bootstrap):
         await admin.delete_records({("t", 0): 10})
         assert (await admin.list_offsets({("t", 0): -2}))["t", 0].offset == 10
         await admin.delete_groups("g")
+        await halves(bootstrap, admin)
+        await made_anew(bootstrap, admin)
         await admin.delete_topics("t")
+
+
+async def halves(bootstrap, admin):
+    """A topic that takes less than a batch: only what is too large by itself is refused."""
+    await admin.create_topics(NewTopic("small", configs={"max.message.bytes": "1000"}))
+    async with ottla.Producer(bootstrap_servers=bootstrap) as producer:
+        sizes = [100, 300, 2_000, *[50] * 200, 900, 5]
+        deliveries = [await producer.send("small", bytes(size)) for size in sizes]
+        with pytest.raises(DeliveryError, match="MESSAGE_TOO_LARGE"):
+            await deliveries.pop(2)
+        assert [(await each).offset for each in deliveries] == list(range(len(sizes) - 1))
+
+
+async def made_anew(bootstrap, admin):
+    """What is sent to a topic that is deleted and made anew meanwhile is there, in order."""
+    await admin.create_topics(NewTopic("again"))
+    async with ottla.Producer(bootstrap_servers=bootstrap, linger_ms=0) as producer:
+        await producer.send_and_wait("again", b"old")
+        await admin.delete_topics("again")
+        while True:
+            try:
+                await admin.create_topics(NewTopic("again"))
+                break
+            except KafkaError as error:
+                assert error.code is ErrorCode.TOPIC_ALREADY_EXISTS
+                await asyncio.sleep(0.05)
+        deliveries = [await producer.send("again", b"%d" % n) for n in range(500)]
+        places = [(await each).offset for each in deliveries]
+        assert places == list(range(500))
 
 
 async def produce(bootstrap, codec):
