@@ -156,6 +156,25 @@ def test_a_cut_forgets_producers_that_are_gone(log: Log) -> None:
     assert not log.producers()
 
 
+def test_what_was_sent_before_a_cut_may_be_sent_again(log: Log) -> None:
+    for sequence in range(3):
+        append(log, batch_of(1, producer=(7, 0, sequence)))
+    log.roll(1_000)
+    append(log, batch_of(1, producer=(7, 0, 3)))
+    log.truncate_to(3, 1_000)
+    for sequence in range(3):
+        info = append(log, batch_of(1, producer=(7, 0, sequence)))
+        assert (info.first_offset, info.is_duplicate) == (sequence, True)
+
+
+def test_a_new_log_is_there_after_a_power_cut(disk: MemoryDisk) -> None:
+    disk.has_sync_file_system = False
+    log = make_log(disk)
+    append(log, batch_of(1))
+    flush_now(disk, [log])
+    assert ("sync_directory", log.directory) in disk.calls
+
+
 def test_a_segment_below_the_log_start_is_retired(disk: MemoryDisk) -> None:
     log = make_log(disk)
     append(log, batch_of(1))
@@ -175,6 +194,8 @@ def test_a_roll_that_fails_leaves_no_file(disk: MemoryDisk) -> None:
     assert sorted(path for path in disk.files if path.endswith(".log")) == before
     log.roll(1_000)
     assert len(log.segments) == 2
+    log.close()
+    assert disk.open_count == 0
 
 
 def test_what_was_dropped_is_not_flushed(disk: MemoryDisk) -> None:
@@ -182,6 +203,7 @@ def test_what_was_dropped_is_not_flushed(disk: MemoryDisk) -> None:
     log.advance_start(log.log_end_offset - 1)
     gone = log.segments[0]
     assert log.drop_retired(1_000, log.log_start_offset) == 2
+    log.take_deleted(1 << 60)  # its descriptors are closed
     flush_now(disk, [log])
     assert [path for path in disk.files if path.startswith(gone.stem)] == [
         gone.path + ".deleted",

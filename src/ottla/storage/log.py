@@ -294,7 +294,6 @@ class Log:
     def discard(self, segment: Segment) -> None:
         """Recovery: a segment that holds nothing of worth; its files go at once."""
         self._segments.remove(segment)
-        self.unflushed.drop(segment)
         segment.close()
         segment_files.remove(segment)
 
