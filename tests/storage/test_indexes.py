@@ -87,6 +87,15 @@ def test_the_time_index_answers_like_a_list(steps: list[int], data: st.DataObjec
     assert (index.count, index.last) == (len(kept), kept[-1] if kept else none)
 
 
+def test_a_time_index_that_is_reset_knows_no_time() -> None:
+    times = TimeIndex(place(), "data/x.timeindex", 5, 120)
+    times.maybe_add(1_000, 7)
+    times.reset()
+    assert (times.count, times.last) == (0, (-1, 5))
+    times.maybe_add(900, 6)
+    assert times.last == (900, 6)
+
+
 def test_the_bytes_are_kafkas() -> None:
     disk = place()
     index = OffsetIndex(disk, PATH, 1_000, 1_001)

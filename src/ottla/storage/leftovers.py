@@ -73,7 +73,9 @@ def _are_leftovers(names: list[str]) -> bool:
 def _stateful_and_orphans(names: list[str]) -> list[str]:
     """Those that are on their way in or out, and those whose segment is not there."""
     parsed = [(name, file) for name in names if (file := parse_file(name)) is not None]
-    with_log = {file.offset: True for _, file in parsed if file.kind == LOG and not file.state}
+    with_log = dict.fromkeys(
+        file.offset for _, file in parsed if file.kind == LOG and not file.state
+    )
     return [
         name
         for name, file in parsed
@@ -83,7 +85,7 @@ def _stateful_and_orphans(names: list[str]) -> list[str]:
 
 def _finish_swaps(disk: Disk, directory: str, files: list[SegmentFile]) -> None:
     lowest = min((each.offset for each in files if each.state == CLEANED), default=NO_OFFSET)
-    logs = {each.offset: True for each in files if each.kind == LOG and not each.state}
+    logs = dict.fromkeys(each.offset for each in files if each.kind == LOG and not each.state)
     swaps = [each.offset for each in files if each.kind == LOG and each.state == SWAP]
     half_done = [offset for offset in swaps if offset >= lowest and offset in logs]
     for each in files:
