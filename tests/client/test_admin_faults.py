@@ -8,7 +8,7 @@ from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import TopicPartition
 from ottla.client.admin import Admin
 from ottla.client.errors import ClientClosedError, RefusedError, TimedOutError
-from ottla.client.rows import NewTopic, ProducerState
+from ottla.client.rows import NewTopic, ProducerState, Resource
 from ottla.protocol.messages.create_topics import CreatableTopicResult, CreateTopicsResponse
 from ottla.protocol.messages.delete_groups import DeletableGroupResult, DeleteGroupsResponse
 from ottla.protocol.messages.delete_records import (
@@ -256,6 +256,24 @@ def test_any_node_is_another_one_after_a_failure(stage):
     assert sorted(cluster.nodes_asked(29)) == [1, 2, 3]
 
 
+def test_a_node_that_is_not_there_is_told_soon(stage):
+    cluster = Cluster(stage)
+
+    async def script(admin):
+        started = stage.sim.loop.time()
+        for call in (
+            admin.describe_log_dirs(9),
+            admin.describe_configs(Resource.BROKER, "9"),
+            admin.alter_replica_log_dirs({("t", 0, 9): "/d"}),
+        ):
+            with pytest.raises(RefusedError, match="there is no node 9") as told:
+                await call
+            assert told.value.code is ErrorCode.BROKER_NOT_AVAILABLE
+        assert stage.sim.loop.time() - started < 6
+
+    cluster.play(script)
+
+
 # ---- garbage, huge lengths, silence
 
 
@@ -325,6 +343,17 @@ def test_a_silent_node_keeps_none_of_the_others(stage):
     cluster.play(script)
     assert sorted(cluster.nodes_asked(LIST_GROUPS)[:3]) == [1, 2, 3]
     assert set(cluster.nodes_asked(LIST_GROUPS)[3:]) == {2}
+
+
+def test_a_time_that_is_over_before_an_answer_came_is_told(stage):
+    cluster = Cluster(stage, nodes=2)
+    cluster.answers[LIST_GROUPS] = lambda node, _: None if node == 2 else ListGroupsResponse()
+
+    async def script(admin):
+        with pytest.raises(RefusedError, match=r"^2: list_groups: not in 1000 ms"):
+            await admin.list_groups()
+
+    cluster.play(script, default_api_timeout_ms=1_000)
 
 
 def test_what_one_node_refuses_keeps_none_of_the_others(stage):

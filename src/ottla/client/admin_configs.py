@@ -144,7 +144,7 @@ class ConfigAdmin(Asking):
         if resource in (Resource.BROKER, Resource.BROKER_LOGGER) and name:
             if not name.isdecimal():
                 raise ClientError(f"a broker is named by its id, not {name!r}")
-            return self._node(int(name))
+            return self._nodes_of(lambda _: int(name))
         return self._anyone()
 
 

@@ -12,7 +12,6 @@ from ottla.base.ids import TopicPartition
 from ottla.client.asking import Asking, partition_of, refusal
 from ottla.client.cluster import KeyType
 from ottla.client.errors import ClientError, code_of
-from ottla.client.routes import Nodes
 from ottla.client.rows import GroupDescription, GroupListing, GroupMember
 from ottla.protocol.api_key import ApiKey
 from ottla.protocol.consumer_protocol import read_assignment
@@ -51,7 +50,7 @@ class GroupAdmin(Asking):
                 ]
             }
 
-        found = await self._each("list_groups", self._nodes(), Nodes(lambda node: node), ask)
+        found = await self._each("list_groups", self._nodes(), self._nodes_of(), ask)
         by_id = {row.group_id: row for rows in found.values() for row in rows}
         return [by_id[group_id] for group_id in sorted(by_id)]
 

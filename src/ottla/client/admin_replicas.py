@@ -14,7 +14,6 @@ from ottla.client.asking import (
     refusal,
 )
 from ottla.client.errors import RefusedError, code_of
-from ottla.client.routes import Nodes
 from ottla.client.rows import FutureReplica, LogDir, Reassignment
 from ottla.protocol.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
@@ -58,7 +57,7 @@ class ReplicaAdmin(Asking):
             return {node: [_log_dir(node, row) for row in response.results]}
 
         nodes = broker_ids or self._nodes()
-        found = await self._each("describe_log_dirs", nodes, Nodes(lambda node: node), ask)
+        found = await self._each("describe_log_dirs", nodes, self._nodes_of(), ask)
         return [row for rows in found.values() for row in rows]
 
     async def alter_replica_log_dirs(self, moves: Mapping[Replica, str]) -> None:
@@ -89,8 +88,9 @@ class ReplicaAdmin(Asking):
                 for row in topic.partitions
             }
 
-        self._nodes()
-        await self._each("alter_replica_log_dirs", moves, Nodes(lambda replica: replica[2]), ask)
+        await self._each(
+            "alter_replica_log_dirs", moves, self._nodes_of(lambda replica: replica[2]), ask
+        )
 
     async def elect_leaders(
         self, partitions: Iterable[Key] | None = None, *, unclean: bool = False

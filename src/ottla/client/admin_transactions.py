@@ -10,7 +10,6 @@ from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import TopicPartition
 from ottla.client.asking import Asking, Key, by_topic, partition_of, refusal
 from ottla.client.cluster import KeyType
-from ottla.client.routes import Nodes
 from ottla.client.rows import (
     FencedProducer,
     ProducerState,
@@ -62,7 +61,7 @@ class TransactionAdmin(Asking):
                 ]
             }
 
-        found = await self._each("list_transactions", self._nodes(), Nodes(lambda node: node), ask)
+        found = await self._each("list_transactions", self._nodes(), self._nodes_of(), ask)
         return sorted(row for rows in found.values() for row in rows)
 
     async def describe_transactions(

@@ -144,9 +144,9 @@ class Asking(Life):
         self._require_open()
         return Coordinators(self._cluster, kind, key_of)
 
-    def _node(self, node_id: int) -> Nodes:
+    def _nodes_of(self, node_of: Callable[[Any], int] = lambda item: item) -> Nodes:
         self._require_open()
-        return Nodes(lambda _: node_id)
+        return Nodes(self._cluster, node_of)
 
 
 def refusal(number: int, message: str | None, name: object) -> KafkaError | None:

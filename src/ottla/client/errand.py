@@ -6,8 +6,8 @@ what they answer: a result, or an error that no other try can mend. What is not 
 code that may pass, is left for the next try. So an item that is refused keeps none of the others
 from being done, and a node that is silent keeps no other from being asked.
 
-A topic or a partition that is not known is believed when it is told UNKNOWN_TRIES times: brokers
-learn of a new one after the controller has made it.
+A topic, a partition or a node that is not known is believed to be none when that is told
+UNKNOWN_TRIES times: brokers learn of a new one after the controller has made it.
 """
 
 import asyncio
@@ -26,7 +26,11 @@ Ask = Callable[[int, Sequence[K]], Awaitable[Mapping[K, V | KafkaError]]]
 """Asks a node for items: what came of each. Raises what concerns all of them."""
 
 UNKNOWN_TRIES: Final = 4
-_UNKNOWN: Final = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID)
+_UNKNOWN: Final = (
+    ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+    ErrorCode.UNKNOWN_TOPIC_ID,
+    ErrorCode.BROKER_NOT_AVAILABLE,
+)
 
 
 class Errand(Generic[K, V]):
@@ -98,7 +102,9 @@ class Errand(Generic[K, V]):
         if not self._results and not self._errors:
             raise late
         for item, failure in self._left.items():
-            self._errors[item] = KafkaError(ErrorCode.REQUEST_TIMED_OUT, f"{item}: {failure}")
+            self._errors[item] = KafkaError(
+                ErrorCode.REQUEST_TIMED_OUT, f"{item}: {failure or late}"
+            )
         self._left.clear()
 
     def outcome(self) -> dict[K, V]:

@@ -86,14 +86,25 @@ class Nodes:
     """The node that an item names."""
 
     again: Final = frozenset(
-        {ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, ErrorCode.COORDINATOR_NOT_AVAILABLE}
+        {
+            ErrorCode.BROKER_NOT_AVAILABLE,
+            ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+            ErrorCode.COORDINATOR_NOT_AVAILABLE,
+        }
     )
 
-    def __init__(self, node_of: Callable[[Any], int]) -> None:
+    def __init__(self, cluster: Cluster, node_of: Callable[[Any], int]) -> None:
+        self._cluster = cluster
         self._node_of = node_of
 
     async def find(self, items: Sequence[Any]) -> dict[Any, Place]:
-        return {item: self._node_of(item) for item in items}
+        return {item: self._place(self._node_of(item)) for item in items}
+
+    def _place(self, node_id: int) -> Place:
+        if node_id in self._cluster.nodes:
+            return node_id
+        self._cluster.refresh_soon()
+        return KafkaError(ErrorCode.BROKER_NOT_AVAILABLE, f"there is no node {node_id}")
 
     def missed(self, item: Any, node_id: int) -> None:
         return
