@@ -416,3 +416,57 @@ def test_on_apache_kafka(tmp_path):
             except BaseException as error:
                 error.add_note(f"in the script {script.__name__}")
                 raise
+
+
+async def what_is_old(admin, bootstrap):
+    """What Kafka 2.1 has. It wants counts of a new topic, and cannot change one config alone."""
+    first, second = TopicPartition("t", 0), TopicPartition("t", 1)
+    await admin.create_topics(NewTopic("t", 2, 1, {"retention.ms": "5000"}))
+    await refused(admin.create_topics(NewTopic("u")), ErrorCode.UNSUPPORTED_VERSION)
+    await admin.create_partitions({"t": 3})
+    await until(lambda: admin.describe_topics("t"), lambda found: len(found["t"].available) == 3)
+    await admin.alter_configs(Resource.TOPIC, "t", {"segment.bytes": "1000000"})
+    await until(
+        lambda: admin.describe_configs(Resource.TOPIC, "t", ["segment.bytes", "retention.ms"]),
+        lambda found: {row.value for row in found.values()} == {"1000000", "5000"},
+    )
+    async with ottla.Producer(bootstrap_servers=bootstrap) as producer:
+        for _ in range(5):
+            await producer.send_and_wait("t", b"x", partition=0)
+    assert (await admin.list_offsets({first: -1}))[first].offset == 5
+    assert await admin.delete_records({first: 2}) == {first: 2}
+    (row,) = await admin.describe_log_dirs()
+    assert row.partition_bytes[first] > 60 and row.total_bytes == -1
+    await admin.alter_group_offsets({"g": {first: 3, second: 0}, "h": {first: 1}})
+    found = await admin.list_group_offsets({"g": None, "h": [first, second]})
+    assert {name: sorted(places) for name, places in found.items()} == {
+        "g": [first, second],
+        "h": [first],
+    }
+    assert {row.group_id for row in await admin.list_groups()} == {"g", "h"}
+    async with ottla.Consumer(bootstrap_servers=bootstrap, group_id="m") as consumer:
+        consumer.subscribe(["t"])
+        while not consumer.assignment():
+            await consumer.poll(50)
+        described = await until(
+            lambda: admin.describe_groups("m", "g"), lambda found: found["m"].state == "Stable"
+        )
+        (member,) = described["m"].members
+        assert len(member.partitions) == 3 and described["g"].state == "Empty"
+        await admin.remove_group_members("m", member_ids=[member.member_id])
+    gone = ErrorCode.GROUP_ID_NOT_FOUND
+    await refused(admin.describe_groups("none"), gone, "^none: ")
+    await admin.delete_groups("g", "h")
+    assert (await admin.fence_producers("x"))["x"].producer_epoch >= 0
+    assert await admin.describe_features() == ({}, {}, -1)
+    await refused(admin.list_transactions(), ErrorCode.UNSUPPORTED_VERSION)
+    await refused(admin.elect_leaders(), ErrorCode.UNSUPPORTED_VERSION)
+    await admin.delete_topics("t")
+    await until(admin.list_topics, lambda names: "t" not in names)
+
+
+@pytest.mark.java
+@pytest.mark.timeout(600)
+def test_on_the_oldest_apache_kafka(tmp_path):
+    with kafka_broker(tmp_path, is_old=True) as kafka:
+        asyncio.run(played(what_is_old, kafka.bootstrap))
