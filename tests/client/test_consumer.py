@@ -105,6 +105,15 @@ def test_poll_gives_at_most_what_was_asked_for(two):
     consuming(two, script, max_poll_records=50)
 
 
+def test_the_next_fetch_is_under_way_before_its_reader_gets_to_work(two):
+    async def script(consumer):
+        consumer.assign([T0])
+        assert await consumer.poll(10_000)
+        assert consumer._fetcher._in_flight, "broker and reader would wait for each other"
+
+    consuming(two, script)
+
+
 def test_seeking(two):
     async def script(consumer):
         consumer.assign([T0, T1])

@@ -227,7 +227,8 @@ class Fetcher:
             self._take(node, wanted, answer)
         else:
             self._failed(node, wanted, answer)
-        self.turn_soon()
+        self._turn()  # the next fetch is under way before anybody works on what this one brought
+        self._told()
 
     def _failed(self, node: int, wanted: Iterable[TopicPartition], failure: object) -> None:
         _log.info("fetch from node %d: %s", node, failure)
@@ -295,7 +296,6 @@ class Fetcher:
         except KafkaError as error:
             where = f"{state.key} from offset {state.fetch_offset}"
             state.error = KafkaError(error.code, f"{where}: {error.message}")
-        self._told()
 
     def _fail(self, state: PartitionState, error: Exception) -> None:
         """The next read that comes to this partition raises it."""
