@@ -198,6 +198,17 @@ def test_a_roll_that_fails_leaves_no_file(disk: MemoryDisk) -> None:
     assert disk.open_count == 0
 
 
+@pytest.mark.parametrize("call", [1, 2, 3, 4])
+def test_a_roll_that_fails_keeps_no_descriptor(disk: MemoryDisk, call: int) -> None:
+    log = make_log(disk)
+    append(log, batch_of(1))
+    disk.fail_at(call)
+    with pytest.raises(OSError, match="planted"):
+        log.roll(1_000)
+    log.close()
+    assert disk.open_count == 0
+
+
 def test_what_was_dropped_is_not_flushed(disk: MemoryDisk) -> None:
     log = of_three(disk)
     log.advance_start(log.log_end_offset - 1)
@@ -248,6 +259,7 @@ def test_a_clean_stop_saves_the_producers_once(disk: MemoryDisk) -> None:
     path = f"{log.directory}/{file_name(1, SNAPSHOT)}"
     append(log, batch_of(1, producer=(7, 0, 0)))
     log.settle()
+    assert log.is_settled
     assert path in disk.files
     index = log.active.index
     assert disk.size(index.path) == index.count * index.entry_bytes

@@ -66,7 +66,7 @@ def test_what_was_used_is_not_closed_first(disk: MemoryDisk, is_written: bool) -
     logs = logs_on(disk, OpenSegments(3), 5)
     for number in (0, 1, 2, 3, 1, 4):  # the look at 3 closes 0
         if logs[number].log_end_offset and not is_written:
-            read_all(logs[number])
+            assert logs[number].read(0, 1_000, 1) is not None
         else:
             append(logs[number], batch_of(1))
             flush(logs[number])
@@ -88,13 +88,25 @@ def test_what_an_earlier_life_wrote_is_closed_again(disk: MemoryDisk) -> None:
     log = make_log(disk)
     while len(log.segments) < 6:
         append(log, batch_of(2))
-    log.close()
-    log = reopen(disk)
+    log.settle()
     flush(log)
+    log.close()
+    log = reopen(disk, is_clean=True)
     log.close()
     log.shelf = OpenSegments(2)
     read_all(log)
     assert sum(each.is_open for each in log.segments) == 2
+
+
+def test_a_segment_that_left_is_counted_no_more(disk: MemoryDisk) -> None:
+    shelf = OpenSegments(10)
+    [log] = logs_on(disk, shelf, 1)
+    while len(log.segments) < 3:
+        append(log, batch_of(1))
+    assert len(shelf) == 3
+    log.advance_start(log.log_end_offset)
+    log.drop_retired(1_000, log.log_start_offset)
+    assert len(shelf) == 1
 
 
 def test_a_flush_under_way_keeps_its_files(disk: MemoryDisk) -> None:

@@ -224,6 +224,7 @@ def test_an_append_whose_index_cannot_be_written_leaves_no_entries(
         else:
             break
         assert log.max_timestamp == 1_000
+        assert len(disk.files[log.active.path]) == log.size_bytes
         for each in range(200):
             append(log, batch_of(2, timestamp=3_000 + 2 * each))
         for offset in range(1, 401):

@@ -132,6 +132,14 @@ def test_markers_of_the_past_are_refused() -> None:
     assert log.first_unstable_offset == 2
 
 
+def test_a_closed_log_holds_no_transaction_index_open(disk: MemoryDisk) -> None:
+    log = make_log(disk)
+    data(log, 1, 0)
+    end(log, 1)
+    log.close()
+    assert disk.open_count == 0
+
+
 def test_a_late_marker_of_the_second_protocol_does_not_end_what_began_since() -> None:
     log = make_log(MemoryDisk())
     data(log, 1, 0, epoch=0)

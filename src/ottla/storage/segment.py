@@ -154,6 +154,7 @@ class Segment:
     def reader(self) -> LogFile:
         """Its file for a reply. That it can be opened is found out here."""
         # hot: fetch
+        self.is_used = True
         if self._file is None:
             self.open(create=False)
         return LogFile(self)
