@@ -42,6 +42,19 @@ def test_a_connection_that_is_refused_is_an_os_error(place):
     asyncio.run(test())
 
 
+@pytest.mark.parametrize(
+    "host, port",
+    [("a" * 70, 9), ("a..b", 9), ("\ud800", 9), ("127.0.0.1", 1 << 16), ("127.0.0.1", -1)],
+)
+def test_what_can_be_no_address_is_an_os_error(place, host, port):
+    async def test():
+        async with place() as here:
+            with pytest.raises(OSError, match=r"is no host name|is none"):
+                await here.world.network.connect(host, port, here.accept)
+
+    asyncio.run(test())
+
+
 def test_a_name_that_is_not_known_is_an_os_error(place, monkeypatch):
     def look_up(host, port, flags):
         raise socket.gaierror(socket.EAI_NONAME, "not known")

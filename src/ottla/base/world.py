@@ -209,7 +209,8 @@ class Network(Protocol):
 
     async def connect(
         self, host: str, port: int, handler: Callable[[Connection], Handler]
-    ) -> Connection: ...
+    ) -> Connection:
+        """Look the host up and connect. OSError where that fails, whatever host and port are."""
 
 
 class Offload(Protocol):

@@ -7,12 +7,16 @@ node among nodes named by address starts no thread for it.
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from ottla.base.world import NO_CAPS, Connection, Handler, ListenCaps, Offload
 from ottla.host.acceptor import BACKLOG, Accept, Acceptor
 from ottla.host.connection import HostConnection
 from ottla.host.hub import Hub
+
+PORT_MAX: Final = 65_535
+NAME_MAX: Final = 80
+"""Of a host name in an error."""
 
 _Found = list[tuple[Any, Any, int, str, Any]]
 
@@ -88,4 +92,10 @@ class HostNetwork:
 
 
 def _look_up(host: str, port: int, flags: int) -> _Found:
-    return socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
+    """OSError also for what can be no address: peers tell of others, and may tell anything."""
+    if not 0 <= port <= PORT_MAX:  # which the system would take modulo 65536
+        raise OSError(f"port {port} is none")
+    try:
+        return socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
+    except UnicodeError as error:
+        raise OSError(f"{host[:NAME_MAX]!r} is no host name") from error
