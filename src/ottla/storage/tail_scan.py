@@ -109,7 +109,7 @@ def _write_again(segment: Segment) -> None:
     """Make its pages dirty: those that a failed sync left count as written, and are not."""
     position = 0
     while position < segment.size_bytes:
-        piece = segment.file.pread(min(SCAN_BYTES, segment.size_bytes - position), position)
+        piece = segment.file.pread(SCAN_BYTES, position)
         segment.file.pwrite(piece, position)
         position += len(piece)
 
