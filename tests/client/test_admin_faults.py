@@ -399,19 +399,23 @@ def test_what_cannot_be_said_is_not_sent(stage):
 
 def test_a_call_under_way_ends_when_the_admin_closes(stage):
     cluster = Cluster(stage)
-    cluster.answers[CREATE_TOPICS] = in_turn(None)
+    cluster.answers[CREATE_TOPICS] = cluster.answers[LIST_GROUPS] = in_turn(None)
 
     async def script(admin):
-        call = asyncio.create_task(admin.create_topics(NewTopic("t")))
+        calls = [
+            asyncio.create_task(admin.create_topics(NewTopic("t"))),
+            asyncio.create_task(admin.list_groups()),
+        ]
         await asyncio.sleep(1)
         await admin.close()
-        with pytest.raises(ClientClosedError):
-            await call
+        for call in calls:
+            with pytest.raises(ClientClosedError):
+                await call
         with pytest.raises(ClientClosedError):
             await admin.list_topics()
 
     cluster.play(script)
-    assert len(cluster.nodes_asked(CREATE_TOPICS)) == 1
+    assert len(cluster.nodes_asked(CREATE_TOPICS)) == len(cluster.nodes_asked(LIST_GROUPS)) == 1
 
 
 def test_a_cancelled_call_leaves_the_admin_usable(stage):
