@@ -14,7 +14,7 @@ from ottla.coordinator.group.consumer_member import MemberState
 from ottla.coordinator.shard import Outcome
 from ottla.metadata.image import BrokerImage, Revision
 from ottla.sim.loop import SimLoop
-from tests.coordinator.consumers import ONE, Consumer, ConsumerPlace, durable
+from tests.coordinator.consumers import ONE, Consumer, ConsumerPlace, durable, subscription
 from tests.coordinator.places import on_loop
 
 NO_INTERVAL = {"group_consumer_assignment_interval_ms": "0"}
@@ -546,6 +546,28 @@ def test_a_member_with_another_instance_id_gives_its_former_one_up() -> None:
         assert place.consumers().static_ids == {"two": "me"}
         other = Consumer(place, "other", instance="one")
         assert (await other.join()).error_code == 0
+
+    on_place(test)
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_full_node_lets_a_static_member_come_back_with_a_new_id(
+    protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(place: ConsumerPlace) -> None:
+        place.make("a", 2)
+        await Consumer(place, "m", instance="i").join()
+        await place.beaten("m", -2, instance="i")
+        monkeypatch.setattr(
+            "ottla.coordinator.group.member.GROUP_MEMBERS_COUNT", place.budget.members
+        )
+        if protocol == "classic":
+            share = (("range", subscription("a")),)
+            told = await place.answer(place.join(instance="i", protocols=share))
+        else:
+            told = await Consumer(place, "x", instance="i").join()
+        assert told.error_code == 0
+        assert (await Consumer(place, "y", instance="j").join()).error_code != 0
 
     on_place(test)
 

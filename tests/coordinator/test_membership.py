@@ -815,6 +815,20 @@ def test_a_restart_finds_what_members_said_last(later: Any) -> None:
     on_loop(test)
 
 
+def test_a_full_node_lets_a_static_member_come_back_without_its_id(monkeypatch: Any) -> None:
+    async def test(loop: SimLoop) -> None:
+        place = GroupPlace(loop, **NOW)
+        await static(place)
+        monkeypatch.setattr(
+            "ottla.coordinator.group.member.GROUP_MEMBERS_COUNT", place.budget.members
+        )
+        assert (await place.answer(place.join(instance="i"))).error_code == 0
+        stranger = await place.answer(place.join(instance="j"))
+        assert stranger.error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE
+
+    on_loop(test)
+
+
 def test_a_full_node_goes_on_with_those_it_has(monkeypatch: Any) -> None:
     """Members join again, and ids that were given become members; nobody brings more."""
     monkeypatch.setattr("ottla.coordinator.group.member.GROUP_MEMBERS_COUNT", 3)

@@ -128,6 +128,11 @@ class ConsumerGroup:
             )
         return member
 
+    def at_place(self, member_id: str, instance_id: str | None) -> ConsumerMember | None:
+        """The member, or the one whose place a static member takes that comes with a new id."""
+        known_id = self.static_ids.get(instance_id or "", member_id)
+        return self.members.get(member_id) or self.members.get(known_id)
+
     def check_member(self, member_id: str, instance_id: str | None) -> ConsumerMember:
         """The member that a request names; UNKNOWN_MEMBER_ID or FENCED_INSTANCE_ID."""
         if instance_id is None:

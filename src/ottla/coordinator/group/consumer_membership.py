@@ -149,10 +149,11 @@ class ConsumerMembership:
         self, group: ConsumerGroup, member_id: str, request: ConsumerGroupHeartbeatRequest
     ) -> None:
         """KafkaError GROUP_MAX_SIZE_REACHED; COORDINATOR_NOT_AVAILABLE where the node is full."""
-        known, budget = group.members.get(member_id), self._groups.budget
+        if member_id not in group.members:
+            check_group_size(group, self._settings())
+        known, budget = group.at_place(member_id, request.instance_id), self._groups.budget
         names, regex = request.subscribed_topic_names, request.subscribed_topic_regex
         if known is None:
-            check_group_size(group, self._settings())
             has_room = budget.has_room(_size_of(names or (), regex or ""))
         else:
             wants = _size_of(

@@ -107,7 +107,7 @@ class MixedMembership:
         protocols = tuple(Protocol(each.name, each.metadata) for each in request.protocols)
         is_unknown = not request.member_id
         member_id = request.member_id or random_member_id(self._rng)
-        self._check_room(group, member_id, size_of(protocols))
+        self._check_room(group, member_id, request.group_instance_id, size_of(protocols))
         self._check_protocols(group, request)
         if is_unknown and request.group_instance_id is None and version >= KNOWN_ID_VERSION:
             response = refused_join(ErrorCode.MEMBER_ID_REQUIRED, member_id, version)
@@ -154,11 +154,14 @@ class MixedMembership:
         if not (names and is_allowed and is_known):
             raise KafkaError(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
 
-    def _check_room(self, group: ConsumerGroup, member_id: str, size_bytes: int) -> None:
+    def _check_room(
+        self, group: ConsumerGroup, member_id: str, instance_id: str | None, size_bytes: int
+    ) -> None:
         """KafkaError GROUP_MAX_SIZE_REACHED; COORDINATOR_NOT_AVAILABLE where the node is full."""
-        known, budget = group.members.get(member_id), self._groups.budget
-        if known is None:
+        if member_id not in group.members:
             check_group_size(group, self._settings())
+        known, budget = group.at_place(member_id, instance_id), self._groups.budget
+        if known is None:
             has_room = budget.has_room(size_bytes)
         else:
             has_room = budget.may_grow(size_bytes - size_of(known.protocols))

@@ -112,14 +112,17 @@ class Membership:
             return self._refuse_join(ErrorCode.GROUP_MAX_SIZE_REACHED, "", pending)
         if not group.supports(request.protocol_type, protocols):
             return self._refuse_join(ErrorCode.INCONSISTENT_GROUP_PROTOCOL, member_id, pending)
-        if not self._has_room(group, member_id, size_of(protocols)):
+        if not self._has_room(group, request, size_of(protocols)):
             return self._refuse_join(ErrorCode.COORDINATOR_NOT_AVAILABLE, member_id, pending)
         if member_id:
             return self._join_again(group, sender, request, pending, now_ms)
         return self._join_anew(group, sender, request, pending, now_ms)
 
-    def _has_room(self, group: ClassicGroup, member_id: str, size_bytes: int) -> bool:
-        budget, known = self._groups.budget, group.members.get(member_id)
+    def _has_room(self, group: ClassicGroup, request: JoinGroupRequest, size_bytes: int) -> bool:
+        """Who comes back without an id, to a static member's place, is counted already."""
+        budget, member_id = self._groups.budget, request.member_id
+        place = member_id or group.static_ids.get(request.group_instance_id or "", "")
+        known = group.members.get(place)
         if known is not None:
             return budget.may_grow(size_bytes - size_of(known.protocols))
         if member_id in group.pending_ids:
