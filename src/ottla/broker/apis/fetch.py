@@ -16,13 +16,12 @@ Versions. 4 is the floor, 7 sessions, 9 and 12 leader epochs (KIP-320), 11 the c
 
 import logging
 from collections.abc import Iterable
-from functools import partial
-from typing import NamedTuple
 
 from ottla.base.errors import CorruptionError, ErrorCode, KafkaError, check
 from ottla.base.ids import Uuid
 from ottla.base.world import FileRange
 from ottla.broker.context import RequestContext
+from ottla.broker.doubts import Doubt, doubts_of, reading
 from ottla.protocol.messages.fetch import (
     AbortedTransaction,
     EpochEndOffset,
@@ -35,8 +34,6 @@ from ottla.replica.fetch_session import FINAL_EPOCH, INITIAL_EPOCH, FetchSession
 from ottla.replica.partition import Partition
 from ottla.replica.purgatory import Parked
 from ottla.security.acl import Operation
-from ottla.storage.sound import RangeCheck
-from ottla.storage.unread import check_of, note_checked
 
 log = logging.getLogger(__name__)
 
@@ -271,22 +268,14 @@ class FetchAttempt(Parked):
         self.on_complete = None
         self._stop_waiting()
 
-    def doubts(self) -> list["Doubt"]:
+    def doubts(self) -> list[Doubt]:
         """What is to be read on a helper thread before it is sent."""
-        doubts = []
-        for partition, data in self._ranges:
-            if isinstance(data.records, FileRange):
-                unread = check_of(partition.log, data.records)
-                if unread is not None or not _is_resident(data.records):
-                    generation = partition.log.generation
-                    doubts.append(Doubt(partition, data, data.records, unread, generation))
-        return doubts
+        return doubts_of(self._ranges)
 
-    def read_ahead(self, doubts: list["Doubt"], response: FetchResponse) -> None:
+    def read_ahead(self, doubts: list[Doubt], response: FetchResponse) -> None:
         """Bring what is cold into the page cache on a helper thread, and check what was not read
         since it was written; then answer."""
         replicas = self._services.replicas
-        ranges = [(each.range, each.unread) for each in doubts]
 
         def done(faults: list[CorruptionError | None] | None, error: BaseException | None) -> None:
             if isinstance(error, OSError):
@@ -300,7 +289,7 @@ class FetchAttempt(Parked):
                 doubt.settle(fault)
             self._complete(response)
 
-        self._services.world.offload.submit(partial(_read_ahead, ranges), done)
+        self._services.world.offload.submit(reading(doubts), done)
 
     def _finish(self, response: FetchResponse | None) -> None:
         self._stop_waiting()
@@ -322,61 +311,6 @@ class FetchAttempt(Parked):
         for partition in self._waited_on:
             partition.stop_waiting_for_data(self)
         self._waited_on.clear()
-
-
-def _is_resident(part: FileRange) -> bool:
-    try:
-        return part.file.is_resident(part.position, part.length)
-    except OSError:  # reading ahead meets it again
-        return False
-
-
-class Doubt(NamedTuple):
-    """A range in a response that is not in the page cache, or that nobody has read since an
-    earlier life wrote it."""
-
-    partition: Partition
-    data: PartitionData
-    range: FileRange
-    unread: RangeCheck | None
-    generation: int
-    """Of the log: another segment may stand under the name of the one that was to be read."""
-
-    def refuse(self) -> None:
-        """It could not be read now, and is not sent unread."""
-        self.data.error_code, self.data.records = ErrorCode.KAFKA_STORAGE_ERROR, b""
-
-    def settle(self, fault: CorruptionError | None) -> None:
-        """Take note that it is sound, or take it out of the response. Where the log's segments
-        changed meanwhile, what was checked may not be what would be sent: the client asks again."""
-        its_log, data = self.partition.log, self.data
-        if self.generation != its_log.generation:
-            if self.unread is not None:
-                data.records = b""
-        elif fault is not None:
-            name = its_log.topic_partition
-            log.error("Fetch of %s is answered with CORRUPT_MESSAGE: %s", name, fault)
-            data.error_code, data.records = ErrorCode.CORRUPT_MESSAGE, b""
-        elif self.unread is not None:
-            note_checked(its_log, self.unread)
-
-
-def _read_ahead(
-    ranges: list[tuple[FileRange, RangeCheck | None]],
-) -> list[CorruptionError | None]:
-    """On a helper thread. What is wrong with each; an OSError names the file."""
-    faults: list[CorruptionError | None] = []
-    for (file, position, length), unread in ranges:
-        fault = None
-        if unread is None:
-            file.read_ahead(position, length)
-        else:
-            try:
-                unread.run()
-            except CorruptionError as error:
-                fault = error
-        faults.append(fault)
-    return faults
 
 
 def divergence(partition: Partition, last_epoch: int, offset: int) -> EpochEndOffset | None:
