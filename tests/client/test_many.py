@@ -73,11 +73,10 @@ def parts(item):
     st.sampled_from([None, range(2)]),
 )
 def test_every_record_is_taken_once_and_those_of_a_partition_in_order(items, is_quick, among):
-    taken = Taken(is_quick=is_quick, among=among)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(many, "PIECE_COUNT", 3)
+        patch.setattr(many, "PIECE_COUNT_MAX", 3)
         patch.setattr(many, "TURN_BYTES", 100)
-        records = taken.all_of(items)
+        records = Taken(is_quick=is_quick, among=among).all_of(items)
     wanted = [
         (partition_of(key, 2) if key else PLACE_OF_A, key, value)
         for key, value in (parts(each) for each in items)

@@ -15,7 +15,10 @@ from ottla.records.kernel import spread
 from ottla.records.record import Header
 
 PIECE_COUNT: Final = 1_024
-"""Records that are looked at together."""
+"""Records that are looked at together; more where keys are spread over many partitions, so that
+each call of the kernel still has some."""
+PIECE_COUNT_OF_PARTITION: Final = 32
+PIECE_COUNT_MAX: Final = 16_384
 TURN_BYTES: Final = 256 * 1024
 """A producer lets others run after so much."""
 RECORD_OVERHEAD_BYTES: Final = 12
@@ -40,6 +43,8 @@ class Many:
         `take` takes records of one partition, and `take_one` one with headers."""
         self._is_quick = is_quick
         self._among = among
+        more = PIECE_COUNT_OF_PARTITION * len(among or ())
+        self._piece_count = min(PIECE_COUNT + more, PIECE_COUNT_MAX)
         self._choose = choose
         self._take = take
         self._take_one = take_one
@@ -48,7 +53,7 @@ class Many:
 
     async def add_all(self, items: Iterator[Any]) -> None:
         # hot: client produce
-        while piece := list(islice(items, PIECE_COUNT)):
+        while piece := list(islice(items, self._piece_count)):
             kinds = set(map(type, piece))
             if self._is_quick and kinds <= PLAIN:
                 await self.finish()
