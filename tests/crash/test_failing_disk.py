@@ -115,8 +115,18 @@ def lines(server: Serving, part: str) -> list[str]:
     return [line for line in server.log.read_text().splitlines() if part in line]
 
 
-@pytest.mark.parametrize("call", ["write", "sync", "read"])
-def test_a_directory_whose_disk_fails_goes_alone(tmp_path: Path, plan: Path, call: str) -> None:
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        ("write", errno.EIO),
+        ("write", errno.EROFS),  # a file system that its kernel has made read-only
+        ("sync", errno.EIO),
+        ("read", errno.EIO),
+    ],
+)
+def test_a_directory_whose_disk_fails_goes_alone(
+    tmp_path: Path, plan: Path, call: str, code: int
+) -> None:
     dirs = [tmp_path / "one", tmp_path / "two"]
     with broker(tmp_path, dirs) as server:
         make_topics(server, "a", "b")
@@ -127,7 +137,7 @@ def test_a_directory_whose_disk_fails_goes_alone(tmp_path: Path, plan: Path, cal
         if call == "read":  # nothing of the index or the log is in memory, as after a start
             server.stop()
             server.start()
-        plan.write_text(f"{call} {errno.EIO} {part}")
+        plan.write_text(f"{call} {code} {part}")
         if call == "read":
             with pytest.raises((KafkaException, AssertionError)):
                 server_times_out(server, failing)
