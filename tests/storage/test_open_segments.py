@@ -61,12 +61,14 @@ def test_what_is_not_flushed_stays_open_and_is_flushed_soon(disk: MemoryDisk) ->
     assert not all(log.active.is_open for log in logs)
 
 
-@pytest.mark.parametrize("is_written", [False, True])
-def test_what_was_used_is_not_closed_first(disk: MemoryDisk, is_written: bool) -> None:
+@pytest.mark.parametrize("use", ["append", "reply", "send"])
+def test_what_was_used_is_not_closed_first(disk: MemoryDisk, use: str) -> None:
     logs = logs_on(disk, OpenSegments(3), 5)
     for number in (0, 1, 2, 3, 1, 4):  # the look at 3 closes 0
-        if logs[number].log_end_offset and not is_written:
+        if logs[number].log_end_offset and use == "reply":
             assert logs[number].read(0, 1_000, 1) is not None
+        elif logs[number].log_end_offset and use == "send":
+            assert len(read_all(logs[number])) == 1
         else:
             append(logs[number], batch_of(1))
             flush(logs[number])
