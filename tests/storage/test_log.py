@@ -170,7 +170,7 @@ def test_what_was_sent_before_a_cut_may_be_sent_again(log: Log) -> None:
 def test_a_new_log_is_there_after_a_power_cut(disk: MemoryDisk) -> None:
     disk.has_sync_file_system = False
     log = make_log(disk)
-    append(log, batch_of(1))
+    append(log, batch_of(1), leader_epoch=-1)  # an epoch brings a file, and that a sync of its own
     flush_now(disk, [log])
     assert ("sync_directory", log.directory) in disk.calls
 
