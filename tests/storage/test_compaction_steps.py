@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from ottla.base.errors import CorruptionError
 from ottla.records.batch import read_header
 from ottla.records.builder import build_batch
 from ottla.records.record import Record
@@ -13,12 +14,21 @@ from ottla.storage.compaction import Compaction, LastBatch
 from ottla.storage.config import LogConfig
 from ottla.storage.flusher import flush_now
 from ottla.storage.log import Log
-from ottla.storage.names import CLEANED, LOG, OFFSET_INDEX, SWAP, TIME_INDEX, file_name
+from ottla.storage.names import (
+    CLEANED,
+    LOG,
+    OFFSET_INDEX,
+    SWAP,
+    TIME_INDEX,
+    TRANSACTION_INDEX,
+    file_name,
+)
 from ottla.storage.offset_map import SLOT_BYTES
 
 from .compacting import start_pass
 from .makers import DIRECTORY, append, make_log
 from .memory_disk import MemoryDisk
+from .test_transactions import data, end
 
 WIDE = LogConfig(segment_bytes=1 << 24, is_compacted=True, min_cleanable_dirty_ratio=0.0)
 
@@ -155,3 +165,39 @@ def test_a_batch_stays_empty_for_the_last_sequence_of_its_producer() -> None:
         header = header_of(producer_id, control=control, epoch=epoch)
         found = compaction._stays_empty(header)  # type: ignore[arg-type]
         assert found == due, (producer_id, control, epoch)
+
+
+def with_an_abort() -> Log:
+    log = make_log(MemoryDisk(), WIDE)
+    append(log, keyed(b"k"))
+    log.roll(1_000)
+    data(log, 1, 0)
+    data(log, 2, 0)
+    end(log, 1)
+    log.roll(1_000)
+    append(log, keyed(b"last"))
+    end(log, 2)
+    flush_now(log.disk, [log])
+    log.producer_state.transactions.settle(log.log_end_offset)
+    return log
+
+
+def test_an_abort_of_which_no_index_tells_ends_the_pass_before_anything_is_made() -> None:
+    log = with_an_abort()
+    files = log.disk.files  # type: ignore[attr-defined]
+    compaction = begun(log)
+    for path in [path for path in files if path.endswith(TRANSACTION_INDEX)]:
+        files[path].clear()
+    with pytest.raises(CorruptionError, match="is in no index"):
+        list(compaction.survey())
+
+
+def test_the_transaction_index_that_is_made_is_synced() -> None:
+    log = with_an_abort()
+    compaction, disk = begun(log), log.disk
+    list(compaction.survey())
+    while compaction.has_more:
+        disk.calls.clear()  # type: ignore[attr-defined]
+        list(compaction.clean())
+    path = f"{DIRECTORY}/{file_name(compaction.group[0].base_offset, TRANSACTION_INDEX + CLEANED)}"
+    assert ("sync", path) in disk.calls  # type: ignore[attr-defined]
