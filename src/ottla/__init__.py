@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ottla.broker.settings import StartError
+    from ottla.client.errors import AuthenticationError
     from ottla.client.outlet import Output
     from ottla.client.retry import RetryPolicy
     from ottla.embed.blocking import SyncAdmin, SyncConsumer, SyncProducer
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Admin",
+    "AuthenticationError",
     "Broker",
     "Consumer",
     "Output",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 _HOME = {
     "Admin": "ottla.embed.clients",
+    "AuthenticationError": "ottla.client.errors",
     "Broker": "ottla.embed.broker",
     "Consumer": "ottla.embed.clients",
     "Output": "ottla.client.outlet",

@@ -58,7 +58,15 @@ def test_the_keywords_are_those_of_the_settings(options, settings):
 @pytest.mark.parametrize(
     ("options", "cause"),
     [
-        ({"security_protocol": "SASL_SSL"}, "TLS is not there yet"),
+        ({"security_protocol": "TLS"}, "not one of PLAINTEXT, SSL"),
+        ({"security_protocol": "SASL_SSL"}, "not one of PLAIN"),
+        ({"ssl_cafile": "ca.pem"}, "ssl_cafile needs security_protocol SSL"),
+        ({"ssl_context": object()}, "ssl_context needs security_protocol SSL"),
+        (
+            {"security_protocol": "SSL", "ssl_context": object(), "ssl_cafile": "ca.pem"},
+            "ssl_cafile belongs into it",
+        ),
+        ({"security_protocol": "SSL", "ssl_keyfile": "key.pem"}, "needs ssl_certfile"),
         ({"security_protocol": "SASL_PLAINTEXT"}, "not one of PLAIN"),
         ({"sasl_mechanism": "PLAIN"}, "needs security_protocol"),
         ({"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "GSSAPI"}, "not one of"),
@@ -72,3 +80,28 @@ def test_the_keywords_are_those_of_the_settings(options, settings):
 def test_security_that_contradicts_itself(options, cause):
     with pytest.raises(ConfigError, match=cause):
         ClientSettings(**options)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800"])
+def test_a_name_that_cannot_be_sent(name):
+    with pytest.raises(ConfigError, match="without NUL"):
+        ClientSettings(
+            security_protocol="SASL_SSL",
+            sasl_mechanism="PLAIN",
+            sasl_username=name,
+            sasl_password="x",
+        )
+
+
+def test_no_secret_is_shown():
+    settings = ClientSettings(
+        security_protocol="SASL_SSL",
+        ssl_certfile="me.pem",
+        ssl_password="hush-1",
+        sasl_mechanism="PLAIN",
+        sasl_username="me",
+        sasl_password="hush-2",
+        sasl_oauthbearer_token=lambda: "hush-3",
+    )
+    shown = f"{settings!r} {settings.channel!r}"
+    assert "me.pem" in shown and "hush" not in shown and "lambda" not in shown

@@ -68,6 +68,15 @@ def test_a_name_that_is_not_known_is_an_os_error(place, monkeypatch):
     asyncio.run(test())
 
 
+def test_a_name_that_is_none_is_an_os_error(place):
+    async def test():
+        async with place() as here:
+            with pytest.raises(OSError, match="no host name"):
+                await here.world.network.connect("a..b", 1, here.accept)
+
+    asyncio.run(test())
+
+
 def test_the_next_address_of_a_name_is_tried(place, monkeypatch):
     async def test():
         async with place() as here:

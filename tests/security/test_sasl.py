@@ -60,7 +60,7 @@ def test_a_broker_that_does_not_know_the_password(last):
 
 def test_the_others_and_names_with_signs_of_their_own():
     assert Credentials("PLAIN", "me", "secret").begin(b"").first() == b"\0me\0secret"
-    bearer = Credentials("OAUTHBEARER", token=lambda: "abc").begin(b"")
+    bearer = Credentials("OAUTHBEARER", token=lambda: "").begin(b"", "abc")
     assert bearer.first() == b"n,,\1auth=Bearer abc\1\1"
     assert bearer.answer(b'{"status":"invalid_token"}') == b"\1"
     assert Credentials("SCRAM-SHA-512", "a=b,c", "x").begin(NONCE).first() == (

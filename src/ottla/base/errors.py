@@ -157,9 +157,12 @@ class KafkaError(Exception):
     """An operating error that a client is told of by its code."""
 
     def __init__(self, code: ErrorCode, message: str = "") -> None:
-        super().__init__(message or code.name)
+        super().__init__(code, message)
         self.code = code
         self.message = message or code.name
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class CorruptionError(Exception):

@@ -12,8 +12,8 @@ Failures are `OSError`s with an errno, from both worlds; of a sync, `disk_errors
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Clock(Protocol):
 
 
 class Rng(Protocol):
-    """What is used of `random.Random`."""
+    """What is used of `random.Random`. In the real world `randbytes` is fit for secrets."""
 
     def random(self) -> float: ...
     def randrange(self, start: int, stop: int) -> int: ...
@@ -194,6 +194,33 @@ class ListenCaps(NamedTuple):
 NO_CAPS = ListenCaps()
 
 
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How to speak TLS to whom one connects to: version 1.2 or later, the other side's certificate
+    always verified. Files are PEM (KIP-651)."""
+
+    cafile: str | None = None
+    """Whom to believe; None: the authorities that the system believes."""
+    certfile: str | None = None
+    """Who we are: our certificate and those between it and an authority."""
+    keyfile: str | None = None
+    """Its key; None: it stands in `certfile` too."""
+    password: str | None = field(default=None, repr=False)
+    """Of the key, where that is encrypted."""
+    check_hostname: bool = True
+    context: object | None = None
+    """An `ssl.SSLContext` that is used as it is, instead of all else here."""
+
+
+class TlsError(OSError):
+    """The two sides do not agree on a secure connection. To try again does not help."""
+
+
+TLS_REFUSED: Final = "refused by the other side's TLS"
+"""Stands in a cause of `Handler.lost` where that is so: with TLS 1.3 a client learns only after
+the handshake that its certificate was not taken."""
+
+
 class Network(Protocol):
     def listen(
         self,
@@ -208,9 +235,15 @@ class Network(Protocol):
         kernel's queue; one too many from an address, and one idle too long, are closed."""
 
     async def connect(
-        self, host: str, port: int, handler: Callable[[Connection], Handler]
+        self,
+        host: str,
+        port: int,
+        handler: Callable[[Connection], Handler],
+        *,
+        tls: Tls | None = None,
     ) -> Connection:
-        """Look the host up and connect. OSError where that fails, whatever host and port are."""
+        """Look the host up and connect. OSError where that fails, whatever host and port are;
+        TlsError where there is no secure one."""
 
 
 class Offload(Protocol):

@@ -42,7 +42,7 @@ from ottla.protocol.messages.metadata import (
     MetadataResponse,
 )
 from ottla.rpc.channel import Channel
-from ottla.rpc.errors import ConnectError, RpcError
+from ottla.rpc.errors import AuthenticationError, ConnectError, RpcError
 from ottla.rpc.peer import Peer
 
 R = TypeVar("R", bound=Response)
@@ -71,6 +71,8 @@ class Cluster:
         self.controller_id = -1
         self.on_change: list[Callable[[], None]] = []
         """Called after each answer with metadata, and when `channel` has connected or failed."""
+        self.on_refused: list[Callable[[int, AuthenticationError], None]] = []
+        """Called with a node that does not have us, or -1: none that knows metadata has."""
         self._creates_topics = creates_topics
         self._wanted: dict[str, None] = {}
         self._awaited: Counter[str] = Counter()
@@ -93,7 +95,7 @@ class Cluster:
         self._is_closed = False
 
     async def start(self) -> None:
-        """Find the cluster; NoBrokersError names each bootstrap server with its reason."""
+        """Find the cluster; AuthenticationError, or NoBrokersError with the reason of each."""
         await self.refresh()
 
     async def close(self) -> None:
@@ -179,7 +181,7 @@ class Cluster:
             self._refreshing = asyncio.get_running_loop().create_task(self._refresh())
 
     async def refresh(self) -> None:
-        """A refresh that begins now or ran already; NoBrokersError where nobody answers."""
+        """A refresh that begins now or ran already; raises as `start` where nobody answers."""
         if self._is_closed:
             raise ClientClosedError("the client is closed")
         self.refresh_soon()
@@ -197,6 +199,8 @@ class Cluster:
             if self._failures_count or not self._has_new_wants:
                 await self._pause()
             failure = await self._ask_anyone()
+            if isinstance(failure, AuthenticationError):
+                self._refused(-1, failure)
         finally:
             self._refreshed_at = self.world.clock.monotonic()
             self._refreshing = None
@@ -212,7 +216,7 @@ class Cluster:
         await asyncio.sleep(self._refreshed_at + pause_s - self.world.clock.monotonic())
 
     async def _ask_anyone(self) -> Exception | None:
-        causes = []
+        causes: list[Exception] = []
         for peer in self._candidates():
             self._has_new_wants = False
             wanted = [MetadataRequestTopic(name=name) for name in {**self._wanted, **self._awaited}]
@@ -224,13 +228,15 @@ class Cluster:
                 response = await peer.ask(request, MetadataResponse)
                 raise_for(response.error_code)
             except (RpcError, KafkaError) as failure:
-                causes.append(str(failure))
+                causes.append(failure)
                 continue
             self._failures_count = 0
             self._take(response, is_whole=request.topics is None)
             return None
         self._failures_count += 1
-        return NoBrokersError("no broker answers: " + "; ".join(dict.fromkeys(causes)))
+        refusals = [each for each in causes if isinstance(each, AuthenticationError)]
+        texts = "; ".join(dict.fromkeys(map(str, causes)))
+        return refusals[0] if refusals else NoBrokersError(f"no broker answers: {texts}")
 
     def _candidates(self) -> Iterator[Peer]:
         """Each known node once, in a drawn order, the connected ones first; then the seeds."""
@@ -327,6 +333,8 @@ class Cluster:
             await peer.connected()
         except (RpcError, KafkaError) as failure:
             _log.info("node %d: %s", node_id, failure)
+            if isinstance(failure, AuthenticationError):
+                self._refused(node_id, failure)
             if not self._is_closed:
                 self.refresh_soon()
         finally:
@@ -336,6 +344,10 @@ class Cluster:
     def _changed(self) -> None:
         for call in list(self.on_change):
             call()
+
+    def _refused(self, node_id: int, failure: AuthenticationError) -> None:
+        for call in list(self.on_refused):
+            call(node_id, failure)
 
     def _new_peer(self, host: str, port: int) -> Peer:
         settings = self.settings

@@ -1,7 +1,7 @@
 """What a user of the client meets: errors, and what each of the broker's codes is worth.
 
-A broker's error comes as `KafkaError` with its code (an admin's as `RefusedError`, which is one);
-everything the client itself has to say is a
+A broker's error comes as `KafkaError` with its code (an admin's as `RefusedError`, a login's as
+`AuthenticationError`, which are some); everything the client itself has to say is a
 `ClientError`. A request that got no answer (`rpc.errors.RpcError`) is tried again inside until
 the time that the user allowed is over, so it is mostly met as the cause of one of these.
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ottla.base.errors import ErrorCode
 from ottla.base.errors import KafkaError as KafkaError
+from ottla.rpc.errors import AuthenticationError as AuthenticationError
 from ottla.rpc.errors import code_of as code_of
 
 if TYPE_CHECKING:

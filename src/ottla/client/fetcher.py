@@ -47,7 +47,7 @@ from ottla.protocol.messages.fetch import (
     PartitionData,
 )
 from ottla.records.control import Marker, read_marker
-from ottla.rpc.errors import BadResponseError, RpcError
+from ottla.rpc.errors import AuthenticationError, BadResponseError, RpcError
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +81,7 @@ class Fetcher:
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
         cluster.on_change.append(self.turn_soon)
+        cluster.on_refused.append(self._refuses)
 
     def close(self) -> None:
         self._is_closed = True
@@ -161,6 +162,14 @@ class Fetcher:
             return None
         state.topic_id = view.id
         return view.partitions[index]
+
+    def _refuses(self, node: int, failure: AuthenticationError) -> None:
+        """The node (-1: whoever knows which) will not have us: the next read raises that."""
+        for state in list(self._states.values()):
+            if node >= 0 and state.read_replica == node:
+                state.read_replica = -1
+            elif state.error is None and self._cluster.leader_of(*state.key) == node:
+                self._fail(state, failure.__class__(*failure.args))
 
     def _fetch(self, node: int, wanted: dict[TopicPartition, Wanted]) -> None:
         channel = self._cluster.channel(node)

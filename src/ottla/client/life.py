@@ -22,7 +22,8 @@ class Life:
         self._is_ended = False
 
     async def start(self) -> None:
-        """Find the cluster. NoBrokersError where none of the bootstrap servers answers."""
+        """Find the cluster. NoBrokersError where none of the bootstrap servers answers,
+        AuthenticationError where one refuses us or is not to be believed."""
         if self._is_open or self._is_ended:
             raise ClientError(f"the {self._kind} was started before: it starts once")
         self._world = self._world or self._open_world()

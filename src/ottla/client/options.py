@@ -6,10 +6,11 @@ TypedDict is the one way to give the keywords of a constructor types without rep
 clients.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypedDict
 
 from ottla.client.producer_settings import Acks, PartitionerCall
+from ottla.security.sasl import TokenSource
 
 
 class ClientOptions(TypedDict, total=False):
@@ -24,10 +25,16 @@ class ClientOptions(TypedDict, total=False):
     metadata_max_age_ms: int
     receive_message_max_bytes: int
     security_protocol: str
+    ssl_cafile: str | None
+    ssl_certfile: str | None
+    ssl_keyfile: str | None
+    ssl_password: str | None
+    ssl_check_hostname: bool
+    ssl_context: object | None
     sasl_mechanism: str | None
     sasl_username: str
     sasl_password: str
-    sasl_oauthbearer_token: Callable[[], str] | None
+    sasl_oauthbearer_token: TokenSource | None
 
 
 class AdminOptions(ClientOptions, total=False):

@@ -44,7 +44,7 @@ from ottla.protocol.messages.produce import (
 )
 from ottla.records.compression import compress
 from ottla.rpc.channel import Channel
-from ottla.rpc.errors import RpcError, VersionMismatchError
+from ottla.rpc.errors import AuthenticationError, RpcError, VersionMismatchError
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +82,7 @@ class Sender:
         self.hurries_count = 0
         """Who waits for what is there to leave: while above 0 nothing lingers."""
         cluster.on_change.append(self.turn_soon)
+        cluster.on_refused.append(self._refused)
 
     def close(self) -> None:
         """Stop; what is in the lanes stays there."""
@@ -341,6 +342,12 @@ class Sender:
             else:
                 lane.not_sent(batch)
         self._cluster.refresh_soon()
+
+    def _refused(self, leader: int, failure: AuthenticationError) -> None:
+        """The leader (-1: whoever knows it) will not have us: what waits for it will not leave."""
+        for lane in list(self._lanes):
+            if self._cluster.leader_of(lane.topic, lane.partition) == leader:
+                lane.fail_unsent(str(failure), failure.code)
 
     def _retry_at(self, lane: Lane, now: float) -> float:
         backoff = self._settings.retry_backoff

@@ -42,7 +42,8 @@ class _Blocking(Generic[C]):
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Find the cluster. NoBrokersError where none of the bootstrap servers answers."""
+        """Find the cluster. NoBrokersError where none of the bootstrap servers answers,
+        AuthenticationError where one refuses us or is not to be believed."""
         if self._thread is None:
             running: Future[asyncio.AbstractEventLoop] = Future()
             self._thread = threading.Thread(

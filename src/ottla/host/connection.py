@@ -28,6 +28,7 @@ from ottla.host.hub import Hub
 from ottla.host.inbox import Tail
 from ottla.host.outbox import Part
 from ottla.host.pool import SHORT_READ_BYTES
+from ottla.host.tls import Socket, TlsSocket
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class HostConnection:
     def __init__(
         self,
         hub: Hub,
-        sock: socket.socket,
+        sock: Socket,
         address: tuple[str, int],
         *,
         accepted: bool = False,
@@ -318,6 +319,40 @@ class HostConnection:
         handler, self._handler = self._handler, None
         if handler is not None:
             self._hub.loop.call_soon(handler.lost, cause)
+
+
+class TlsConnection(HostConnection):
+    """One peer over TLS (`tls`): it also reads on while there is something decrypted."""
+
+    __slots__ = ("_secured",)
+
+    def __init__(
+        self,
+        hub: Hub,
+        sock: TlsSocket,
+        address: tuple[str, int],
+        *,
+        accepted: bool = False,
+        idle_seconds: float | None = None,
+    ) -> None:
+        self._secured = sock
+        super().__init__(hub, sock, address, accepted=accepted, idle_seconds=idle_seconds)
+
+    def _watch(self) -> None:
+        super()._watch()
+        self._look_inside()
+
+    def _receive(self) -> None:
+        super()._receive()
+        self._look_inside()
+
+    def _look_inside(self) -> None:
+        if self._reading and self._secured.pending():
+            self._hub.loop.call_soon(self._receive_more)
+
+    def _receive_more(self) -> None:
+        if self._reading:
+            self._receive()
 
 
 def address_text(address: tuple[str, int]) -> str:

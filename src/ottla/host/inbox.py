@@ -19,10 +19,10 @@ joined at the end (the frame would be copied once more, and read in pieces); onl
 (making their pages anew for every frame costs more than the receive).
 """
 
-import socket
 from typing import Final
 
 from ottla.base.limits import SCRATCH_BYTES
+from ottla.host.tls import Socket
 
 SHORT_TAIL_BYTES: Final = 64 * 1024
 LENT_COUNT: Final = 16
@@ -72,7 +72,7 @@ class Backlog:
             self._put(rest)
         return self._lender is not None
 
-    def receive(self, sock: socket.socket) -> int:
+    def receive(self, sock: Socket) -> int:
         if self._filled == len(self._buffer):
             grown = memoryview(bytearray(2 * self._filled))
             grown[: self._filled] = self._buffer
@@ -99,7 +99,7 @@ class Backlog:
 Tail = bytes | Backlog
 
 
-def receive(sock: socket.socket, tail: Tail, scratch: Scratch) -> tuple[int, memoryview]:
+def receive(sock: Socket, tail: Tail, scratch: Scratch) -> tuple[int, memoryview]:
     """Receive behind `tail`: (bytes that came, the tail and they in one piece)."""
     if isinstance(tail, Backlog):
         count = tail.receive(sock)

@@ -1,23 +1,27 @@
 """The real network: listeners and outgoing connections over one hub.
 
 Names are looked up on a helper thread; an address given in figures needs no look-up, so that a
-node among nodes named by address starts no thread for it.
+node among nodes named by address starts no thread for it. The files of TLS are read there too,
+once for each way of speaking it.
 """
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from ottla.base.world import NO_CAPS, Connection, Handler, ListenCaps, Offload
+from ottla.base.world import NO_CAPS, Connection, Handler, ListenCaps, Offload, Tls, TlsError
 from ottla.host.acceptor import BACKLOG, Accept, Acceptor
-from ottla.host.connection import HostConnection
+from ottla.host.connection import HostConnection, TlsConnection
 from ottla.host.hub import Hub
+from ottla.host.tls import client_context, shake_hands
 
 PORT_MAX: Final = 65_535
 NAME_MAX: Final = 80
 """Of a host name in an error."""
 
+T = TypeVar("T")
 _Found = list[tuple[Any, Any, int, str, Any]]
 
 
@@ -27,6 +31,7 @@ class HostNetwork:
         self._offload = offload
         self._hub = Hub(loop)
         self._acceptors: list[Acceptor] = []
+        self._contexts: dict[Tls, ssl.SSLContext] = {}
 
     def listen(
         self, host: str, port: int, accept: Accept, *, caps: ListenCaps = NO_CAPS
@@ -46,15 +51,26 @@ class HostNetwork:
         return acceptor
 
     async def connect(
-        self, host: str, port: int, handler: Callable[[Connection], Handler]
+        self,
+        host: str,
+        port: int,
+        handler: Callable[[Connection], Handler],
+        *,
+        tls: Tls | None = None,
     ) -> HostConnection:
+        if tls is not None and tls not in self._contexts:
+            self._contexts[tls] = await self._on_thread(lambda: client_context(tls))
+        context = None if tls is None else self._contexts[tls]
         failure: OSError = OSError(f"no address of {host}")
         for family, kind, protocol, _, address in await self._find(host, port):
             sock = socket.socket(family, kind, protocol)
             try:
                 sock.setblocking(False)
                 await self._loop.sock_connect(sock, address)
-                connection = HostConnection(self._hub, sock, address)
+                connection = await self._over(sock, address, context, host)
+            except TlsError:
+                sock.close()
+                raise
             except OSError as error:
                 sock.close()
                 failure = error
@@ -66,23 +82,42 @@ class HostNetwork:
             return connection
         raise failure
 
+    async def _over(
+        self,
+        sock: socket.socket,
+        address: tuple[str, int],
+        context: ssl.SSLContext | None,
+        host: str,
+    ) -> HostConnection:
+        if context is None:
+            return HostConnection(self._hub, sock, address)
+        secured = await shake_hands(self._loop, sock, context, host)
+        try:
+            return TlsConnection(self._hub, secured, address)
+        except OSError:  # the peer is gone already
+            secured.close()
+            raise
+
     async def _find(self, host: str, port: int) -> _Found:
         try:
             return _look_up(host, port, socket.AI_NUMERICHOST)
         except socket.gaierror:
             pass
-        found: asyncio.Future[_Found] = self._loop.create_future()
+        return await self._on_thread(lambda: _look_up(host, port, 0))
 
-        def done(result: _Found | None, error: BaseException | None) -> None:
-            if found.done():  # cancelled meanwhile
+    async def _on_thread(self, call: Callable[[], T]) -> T:
+        outcome: asyncio.Future[T] = self._loop.create_future()
+
+        def done(result: T | None, error: BaseException | None) -> None:
+            if outcome.done():  # cancelled meanwhile
                 return
             if result is None:
-                found.set_exception(error or OSError(f"no address of {host}"))
+                outcome.set_exception(error or OSError("nothing came of it"))
             else:
-                found.set_result(result)
+                outcome.set_result(result)
 
-        self._offload.submit(lambda: _look_up(host, port, 0), done)
-        return await found
+        self._offload.submit(call, done)
+        return await outcome
 
     def close(self) -> None:
         """Close every listener and every connection."""

@@ -6,6 +6,7 @@ it closes it there, when the node has stopped.
 """
 
 import asyncio
+import os
 import random
 
 from ottla.base.world import World
@@ -20,11 +21,18 @@ def real_world(loop: asyncio.AbstractEventLoop) -> World:
     offload = HostOffload(loop)
     return World(
         clock=SystemClock(),
-        rng=random.Random(),  # seeds itself from the system's entropy
+        rng=_Random(),
         disk=HostDisk(),
         network=HostNetwork(loop, offload),
         offload=offload,
     )
+
+
+class _Random(random.Random):
+    """Seeds itself from the system's entropy; nonces and ids are drawn from that itself."""
+
+    def randbytes(self, n: int) -> bytes:
+        return os.urandom(n)
 
 
 def close_world(world: World) -> None:

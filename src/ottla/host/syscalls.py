@@ -26,7 +26,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 MSG_MORE: Final[int] = getattr(socket, "MSG_MORE", 0)
 """Flag of a send that more follows at once; 0 where there is none."""
@@ -91,7 +91,11 @@ def sendfile(sock: socket.socket, fd: int, position: int, length: int) -> int:
     return os.sendfile(sock.fileno(), fd, position, length)
 
 
-def send_copy(sock: socket.socket, fd: int, position: int, length: int) -> int:
+class Sends(Protocol):
+    def send(self, data: bytes, /) -> int: ...
+
+
+def send_copy(sock: Sends, fd: int, position: int, length: int) -> int:
     data = os.pread(fd, min(length, COPY_BYTES), position)
     return sock.send(data) if data else 0
 

@@ -12,22 +12,29 @@ channel until its answer is there or the channel is closed: callers hand in byte
 change again.
 
 Cancelling who waits leaves the channel as it was: the answer is dropped when it comes.
+
+A login that the broker lets last for some time only (KIP-368) is renewed before that is over, at
+85 to 95 % of it as Java's client does, so that not all of a cluster's clients come at once. While
+the two talk about that, the broker takes nothing else: what is sent meanwhile is held back, and
+leaves, in its order, when the login stands. What was in flight is answered in its turn.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from ottla.base.errors import ErrorCode, KafkaError
-from ottla.base.world import Bytes, Connection, FileRange, World
+from ottla.base.world import TLS_REFUSED, Bytes, Connection, FileRange, Tls, TlsError, World
 from ottla.protocol.framing import decode_response, encode_request
 from ottla.protocol.message import Request, Response
 from ottla.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 from ottla.protocol.wire import DecodeError
-from ottla.rpc.authentication import authenticate
+from ottla.rpc.authentication import authenticate, prepared
 from ottla.rpc.errors import (
+    AuthenticationError,
     BadResponseError,
     ChannelClosedError,
     ConnectError,
@@ -40,10 +47,15 @@ from ottla.rpc.versions import FIRST_TRY, Versions, second_try
 from ottla.security.sasl import Credentials
 
 R = TypeVar("R", bound=Response)
+_log = logging.getLogger(__name__)
 
 RESPONSE_MIN_BYTES: Final = 4
 SOFTWARE_NAME: Final = "ottla"
 SOFTWARE_VERSION: Final = "0"
+RENEWED_AT: Final = (0.85, 0.95)
+"""Of a login's life."""
+TLS_ALERT: Final = b"\x15\x03"
+"""How a TLS server answers who does not speak TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,8 @@ class ChannelSettings:
     """A response that claims to be longer closes the channel."""
     credentials: Credentials | None = None
     """Proved by SASL before anything is asked; None: nobody in particular."""
+    tls: Tls | None = None
+    """None: in clear."""
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +80,10 @@ class _Waiting:
     timer: asyncio.TimerHandle
 
 
+Leaving = tuple[Sequence[Bytes | FileRange], _Waiting | None]
+"""A request, and who waits for its answer, if there is one."""
+
+
 class Channel:
     """An open, negotiated connection. Made by `Channel.open`; not used again once closed."""
 
@@ -73,7 +91,8 @@ class Channel:
     features: dict[str, int]
     """Level of each feature that the cluster has finalised (KIP-584), as this broker told it."""
 
-    def __init__(self, connection: Connection, settings: ChannelSettings) -> None:
+    def __init__(self, world: World, connection: Connection, settings: ChannelSettings) -> None:
+        self._world = world
         self._connection = connection
         self._settings = settings
         self._loop = asyncio.get_running_loop()
@@ -82,28 +101,37 @@ class Channel:
         self._failure: RpcError | None = None
         self.on_drained: Callable[[], None] = lambda: None
         """Called when all that was sent has left."""
+        self._held: deque[Leaving] | None = None
+        """While the login is renewed: what is to leave after that."""
+        self._renewal: asyncio.TimerHandle | None = None
+        self._renewing: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, world: World, host: str, port: int, settings: ChannelSettings) -> "Channel":
-        """Connect and negotiate versions; RpcError where that fails."""
+        """Connect, negotiate versions, log in; RpcError where that fails, AuthenticationError
+        where one side does not believe the other."""
         made: list[Channel] = []
 
         def handler(connection: Connection) -> Channel:
-            made.append(cls(connection, settings))
+            made.append(cls(world, connection, settings))
             return made[0]
 
         try:
             async with asyncio.timeout(settings.connect_timeout_ms / 1_000):
-                await world.network.connect(host, port, handler)
+                await world.network.connect(host, port, handler, tls=settings.tls)
         except TimeoutError as error:
             raise ConnectError(f"{host}:{port}: no connection in time") from error
+        except TlsError as error:
+            cause = f"{host}:{port}: {error}"
+            raise AuthenticationError(ErrorCode.UNKNOWN_SERVER_ERROR, cause) from error
         except OSError as error:
             raise ConnectError(f"{host}:{port}: {error.strerror or error}") from error
         channel = made[0]
         try:
             await channel._negotiate()
-            if settings.credentials is not None:
-                await authenticate(channel, world, settings.credentials)
+            await channel._log_in()
+        except DisconnectedError as failure:
+            raise channel._unwelcome(failure) from failure
         except BaseException:
             channel.close()
             raise
@@ -124,7 +152,8 @@ class Channel:
 
     @property
     def in_flight_count(self) -> int:
-        return len(self._waiting)
+        held = self._held or ()
+        return len(self._waiting) + sum(waiting is not None for _, waiting in held)
 
     async def ask(
         self,
@@ -142,9 +171,8 @@ class Channel:
     ) -> "asyncio.Future[Response | RpcError]":
         """Send now, in the order of the calls. The future holds the response or the reason why
         there is none; it never raises. RpcError at once where the request cannot leave."""
-        api_key = int(request.__api__ or 0)
-        version = self.versions.pick(api_key, last)
-        return self._send(request, api_key, version, timeout_ms)
+        version = self.versions.pick(int(request.__api__ or 0), last)
+        return self._send(request, version, timeout_ms)
 
     async def answer_of(
         self, waiting: "asyncio.Future[Response | RpcError]", expected: type[R]
@@ -159,7 +187,11 @@ class Channel:
 
     def post(self, request: Request, *, last: int | None = None) -> None:
         """Send what is never answered (a Produce with acks=0)."""
-        self._write(request, self.versions.pick(int(request.__api__ or 0), last))
+        parts = self._encoded(request, self.versions.pick(int(request.__api__ or 0), last))
+        if self._held is None:
+            self._leave(parts, None)
+        else:
+            self._held.append((parts, None))
 
     def close(self) -> None:
         """Close; who waits gets a DisconnectedError."""
@@ -168,23 +200,38 @@ class Channel:
     # ---- sending
 
     def _send(
-        self, request: Request, api_key: int, version: int, timeout_ms: int | None
+        self,
+        request: Request,
+        version: int,
+        timeout_ms: int | None = None,
+        *,
+        is_first: bool = False,
     ) -> "asyncio.Future[Response | RpcError]":
-        self._write(request, version)
+        """`is_first`: in front of what is held back."""
+        parts = self._encoded(request, version)
+        api_key = int(request.__api__ or 0)
         answer: asyncio.Future[Response | RpcError] = self._loop.create_future()
         timeout_ms = self._settings.request_timeout_ms if timeout_ms is None else timeout_ms
         timer = self._loop.call_later(timeout_ms / 1_000, self._late, api_key, timeout_ms)
-        self._waiting.append(_Waiting(self._correlation_id, api_key, version, answer, timer))
+        waiting = _Waiting(self._correlation_id, api_key, version, answer, timer)
+        if self._held is None or is_first:
+            self._leave(parts, waiting)
+        else:
+            self._held.append((parts, waiting))
         return answer
 
-    def _write(self, request: Request, version: int) -> None:
+    def _encoded(self, request: Request, version: int) -> Sequence[Bytes | FileRange]:
         if self._failure is not None:
             raise ChannelClosedError(str(self._failure))
         self._correlation_id = (self._correlation_id + 1) & 0x7FFF_FFFF
-        parts: Sequence[Bytes | FileRange] = encode_request(
-            self._correlation_id, self._settings.client_id, version, request
-        )
+        return encode_request(self._correlation_id, self._settings.client_id, version, request)
+
+    def _leave(self, parts: Sequence[Bytes | FileRange], waiting: _Waiting | None) -> None:
         self._connection.send(parts)
+        if waiting is not None:
+            self._waiting.append(waiting)
+
+    # ---- opening
 
     async def _negotiate(self) -> None:
         version = FIRST_TRY
@@ -192,7 +239,7 @@ class Channel:
             request = ApiVersionsRequest(
                 client_software_name=SOFTWARE_NAME, client_software_version=SOFTWARE_VERSION
             )
-            waiting = self._send(request, int(request.__api__ or 0), version, None)
+            waiting = self._send(request, version)
             response = await self.answer_of(waiting, ApiVersionsResponse)
             if response.error_code != ErrorCode.UNSUPPORTED_VERSION:
                 break
@@ -202,6 +249,45 @@ class Channel:
         self.versions = Versions(response.api_keys)
         self.features = {row.name: row.max_version_level for row in response.finalized_features}
 
+    async def _log_in(self) -> None:
+        credentials, world = self._settings.credentials, self._world
+        if credentials is None:
+            return
+        mechanism = await prepared(world, credentials, self._settings.request_timeout_ms)
+        if self._renewing is not None:
+            self._held = deque()
+        lifetime_ms = await authenticate(
+            self._ask_first, self.peer, world.offload, credentials.mechanism, mechanism
+        )
+        held, self._held = self._held or (), None
+        for parts, waiting in held:
+            self._leave(parts, waiting)
+        if lifetime_ms:
+            first, last = RENEWED_AT
+            share = first + (last - first) * world.rng.random()
+            self._renewal = self._loop.call_later(lifetime_ms * share / 1_000, self._renew_soon)
+
+    async def _ask_first(self, request: Request, expected: type[R]) -> R:
+        version = self.versions.pick(int(request.__api__ or 0))
+        return await self.answer_of(self._send(request, version, is_first=True), expected)
+
+    def _renew_soon(self) -> None:
+        self._renewing = self._loop.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        try:
+            await self._log_in()
+        except (RpcError, KafkaError) as failure:  # a new connection will tell its user
+            _log.warning("%s: the login could not be renewed: %s", self.peer, failure)
+            self._end(DisconnectedError(f"{self.peer}: the login could not be renewed: {failure}"))
+
+    def _unwelcome(self, failure: DisconnectedError) -> Exception:
+        """What it means that the connection went before it stood."""
+        if TLS_REFUSED in str(failure):
+            return AuthenticationError(ErrorCode.UNKNOWN_SERVER_ERROR, str(failure))
+        hint = "" if self._settings.tls is not None else ": does this listener want TLS?"
+        return DisconnectedError(f"{failure}, before it answered{hint}")
+
     # ---- base.world.Handler
 
     def received(self, data: memoryview) -> int:
@@ -209,7 +295,9 @@ class Channel:
         while end - at >= 4:
             size = int.from_bytes(data[at : at + 4], "big", signed=True)
             if not RESPONSE_MIN_BYTES <= size <= self._settings.max_response_bytes:
-                self._end(BadResponseError(f"{self.peer}: a response of {size} bytes"))
+                is_tls = bytes(data[at : at + 2]) == TLS_ALERT
+                hint = ": this listener wants TLS" if is_tls else ""
+                self._end(BadResponseError(f"{self.peer}: a response of {size} bytes{hint}"))
                 return end
             stop = at + 4 + size
             if stop > end:
@@ -232,9 +320,7 @@ class Channel:
             self._end(BadResponseError(f"{self.peer}: {error}"))
             return
         self._waiting.popleft()
-        waiting.timer.cancel()
-        if not waiting.answer.done():
-            waiting.answer.set_result(response)
+        _settle(waiting, response)
 
     def drained(self) -> None:
         self.on_drained()
@@ -254,8 +340,19 @@ class Channel:
             return
         self._failure = failure
         self._connection.close()
+        if self._renewal is not None:
+            self._renewal.cancel()
+        if self._renewing is not None and self._renewing is not asyncio.current_task():
+            self._renewing.cancel()
         while self._waiting:
-            waiting = self._waiting.popleft()
-            waiting.timer.cancel()
-            if not waiting.answer.done():
-                waiting.answer.set_result(failure)
+            _settle(self._waiting.popleft(), failure)
+        for _, waiting in self._held or ():
+            if waiting is not None:
+                _settle(waiting, ChannelClosedError(str(failure)))
+        self._held = None
+
+
+def _settle(waiting: _Waiting, outcome: Response | RpcError) -> None:
+    waiting.timer.cancel()
+    if not waiting.answer.done():
+        waiting.answer.set_result(outcome)

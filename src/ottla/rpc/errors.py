@@ -7,7 +7,7 @@ and was not answered may be sent again only where a second time does no harm.
 
 from typing import ClassVar
 
-from ottla.base.errors import ErrorCode
+from ottla.base.errors import ErrorCode, KafkaError
 
 
 class RpcError(Exception):
@@ -45,6 +45,12 @@ class BadResponseError(RpcError):
 
 class VersionMismatchError(RpcError):
     """The two sides have no version of this request in common."""
+
+
+class AuthenticationError(KafkaError):
+    """One side does not believe the other: a login was refused (the code says how), a certificate
+    is not good, or there is no TLS in common (then the code is UNKNOWN_SERVER_ERROR, as in Java's
+    client). Nothing was asked, and to ask again does not help before somebody mends it."""
 
 
 def code_of(number: int) -> ErrorCode:

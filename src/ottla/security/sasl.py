@@ -4,13 +4,16 @@ A mechanism gives its first message, then an answer to each challenge, until it 
 prove themselves with SCRAM (RFC 5802, RFC 7677): a broker that does not know the password cannot
 make the signature that is checked here. PLAIN (RFC 4616) and OAUTHBEARER (RFC 7628) send a secret
 as it is, so they are for connections that nobody listens to.
+
+Names and passwords go as they are given. RFC 5802 would have them normalised first (SASLprep);
+neither Kafka nor its clients do that, and a password kept by them as it was would be refused.
 """
 
 import hashlib
 import hmac
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -20,6 +23,9 @@ NONCE_BYTES: Final = 24
 ITERATIONS_MIN: Final = 4_096
 ITERATIONS_MAX: Final = 1_000_000
 """A broker that asks for more would have us count for minutes."""
+
+
+TokenSource = Callable[[], str | Awaitable[str]]
 
 
 class SaslError(Exception):
@@ -40,16 +46,15 @@ class Credentials:
     mechanism: str
     username: str = ""
     password: str = field(default="", repr=False)
-    token: Callable[[], str] | None = field(default=None, repr=False)
-    """Of OAUTHBEARER: called for each connection; must not block."""
+    token: TokenSource | None = field(default=None, repr=False)
+    """Of OAUTHBEARER: called for each login, and each time that one is renewed."""
 
-    def begin(self, nonce: bytes) -> Mechanism:
-        """`nonce`: NONCE_BYTES that were never used before."""
+    def begin(self, nonce: bytes, token: str = "") -> Mechanism:
+        """`nonce`: NONCE_BYTES that were never used before; `token`: what `self.token` gave."""
         if self.mechanism == "PLAIN":
             return Plain(self.username, self.password)
         if self.mechanism == "OAUTHBEARER":
-            assert self.token is not None
-            return OAuthBearer(self.token())
+            return OAuthBearer(token)
         return Scram(SCRAM_HASHES[self.mechanism], self.username, self.password, nonce)
 
 

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from ottla.base.world import NO_CAPS, Connection, Handler, ListenCaps
+from ottla.base.world import NO_CAPS, Connection, Handler, ListenCaps, Tls
 from ottla.sim.connection import SimConnection
 from ottla.sim.process import Process
 from ottla.sim.trace import Trace
@@ -233,6 +233,13 @@ class SimNetwork:
         return listener
 
     async def connect(
-        self, host: str, port: int, handler: Callable[[Connection], Handler]
+        self,
+        host: str,
+        port: int,
+        handler: Callable[[Connection], Handler],
+        *,
+        tls: Tls | None = None,
     ) -> SimConnection:
+        if tls is not None:
+            raise OSError(errno.EPROTONOSUPPORT, "the simulated network speaks no TLS")
         return await self._wires.connect(self._process, self._host, (host, port), handler)
