@@ -52,8 +52,10 @@ class Steps:
             self.kill()
         return self.last is None or self.count < self.last
 
-    async def connect(self, host, port, handler):
-        return await self._network.connect(host, port, lambda each: Tap(self, each, handler))
+    async def connect(self, host, port, handler, *, tls):
+        return await self._network.connect(
+            host, port, lambda each: Tap(self, each, handler), tls=tls
+        )
 
 
 class Tap:

@@ -5,6 +5,7 @@ import ssl
 from pathlib import Path
 
 import trustme
+from cryptography.hazmat.primitives import serialization as forms
 
 
 class Certificates:
@@ -21,8 +22,11 @@ class Certificates:
     ) -> str:
         """The file of a new identity: key, then chain (KIP-651)."""
         made = self.authority.issue_cert(*identities, not_after=expires_at)
+        key = forms.load_pem_private_key(made.private_key_pem.bytes(), None)
+        # Java takes no other form of a key.
+        pem = key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption())
         path = self.home / f"{name}.pem"
-        made.private_key_and_cert_chain_pem.write_to_path(str(path))
+        path.write_bytes(pem + b"".join(blob.bytes() for blob in made.cert_chain_pems))
         return str(path)
 
     def expired(self, name: str, *identities: str) -> str:

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,13 +25,27 @@ STOP_TIMEOUT_S: Final = 60
 
 
 class KafkaBroker:
+    """`listeners` are security protocols beside PLAINTEXT, each of which gets a listener of that
+    name; `format_words` are said to kafka-storage format (`--add-scram` ...)."""
+
     kafka = NOW
 
-    def __init__(self, home: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        listeners: Sequence[str] = (),
+        format_words: Sequence[str] = (),
+    ) -> None:
         self.home = home
         self.logs = home / "logs"
         self.settings = dict(settings or {})
-        self.port, self._controller_port = free_ports(2)
+        self.port, self._controller_port, *more = free_ports(2 + len(listeners))
+        self.bootstraps = {
+            name: f"127.0.0.1:{port}" for name, port in zip(listeners, more, strict=True)
+        }
+        self._format_words = tuple(format_words)
         self.process: subprocess.Popen[bytes] | None = None
         self._said_before = 0
 
@@ -52,7 +66,7 @@ class KafkaBroker:
     def _prepare(self, properties: Path) -> None:
         if not self.logs.exists():
             words = ("format", "-t", CLUSTER_ID, "-c", str(properties))
-            self._run("kafka.tools.StorageTool", *words)
+            self._run("kafka.tools.StorageTool", *words, *self._format_words)
 
     def _launch(self, main: str, *words: str) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
@@ -69,14 +83,17 @@ class KafkaBroker:
 
     def _texts(self) -> dict[str, str]:
         controller = f"127.0.0.1:{self._controller_port}"
+        reached = {"PLAINTEXT": self.bootstrap, **self.bootstraps}
+        advertised = ",".join(f"{name}://{address}" for name, address in reached.items())
+        protocols = ",".join(f"{name}:{name}" for name in reached)
         return {
             "process.roles": "broker,controller",
             "node.id": str(NODE_ID),
             "controller.quorum.voters": f"{NODE_ID}@{controller}",
-            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "listeners": f"{advertised},CONTROLLER://{controller}",
+            "advertised.listeners": advertised,
             "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listener.security.protocol.map": f"{protocols},CONTROLLER:PLAINTEXT",
             "log.dirs": str(self.logs),
             "offsets.topic.replication.factor": "1",
             "offsets.topic.num.partitions": "3",
@@ -175,9 +192,15 @@ def free_ports(count: int) -> list[int]:
 
 @contextlib.contextmanager
 def kafka_broker(
-    home: Path, settings: Mapping[str, str] | None = None, *, is_old: bool = False
+    home: Path,
+    settings: Mapping[str, str] | None = None,
+    *,
+    is_old: bool = False,
+    listeners: Sequence[str] = (),
+    format_words: Sequence[str] = (),
 ) -> Iterator[KafkaBroker]:
-    broker = (OldKafkaBroker if is_old else KafkaBroker)(home, settings)
+    kind = OldKafkaBroker if is_old else KafkaBroker
+    broker = kind(home, settings, listeners=listeners, format_words=format_words)
     try:
         yield broker.start()
     finally:

@@ -14,7 +14,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from enum import IntEnum
 from typing import TypeVar
 
 from ottla.base.errors import ErrorCode, KafkaError
@@ -26,9 +25,11 @@ from ottla.client.errors import (
     NoBrokersError,
     TimedOutError,
     code_of,
+    nobody_of,
     raise_for,
 )
 from ottla.client.settings import Address, ClientSettings
+from ottla.client.topology import KeyType as KeyType
 from ottla.client.topology import NodeView, TopicView, topic_view
 from ottla.protocol.api_key import ApiKey
 from ottla.protocol.message import Request, Response
@@ -47,14 +48,6 @@ from ottla.rpc.peer import Peer
 
 R = TypeVar("R", bound=Response)
 _log = logging.getLogger(__name__)
-
-
-class KeyType(IntEnum):
-    """What a coordinator coordinates."""
-
-    GROUP = 0
-    TRANSACTION = 1
-    SHARE = 2
 
 
 class Cluster:
@@ -199,8 +192,7 @@ class Cluster:
             if self._failures_count or not self._has_new_wants:
                 await self._pause()
             failure = await self._ask_anyone()
-            if isinstance(failure, AuthenticationError):
-                self._refused(-1, failure)
+            self._tell_refusal(-1, failure)
         finally:
             self._refreshed_at = self.world.clock.monotonic()
             self._refreshing = None
@@ -234,9 +226,7 @@ class Cluster:
             self._take(response, is_whole=request.topics is None)
             return None
         self._failures_count += 1
-        refusals = [each for each in causes if isinstance(each, AuthenticationError)]
-        texts = "; ".join(dict.fromkeys(map(str, causes)))
-        return refusals[0] if refusals else NoBrokersError(f"no broker answers: {texts}")
+        return nobody_of(causes)
 
     def _candidates(self) -> Iterator[Peer]:
         """Each known node once, in a drawn order, the connected ones first; then the seeds."""
@@ -333,8 +323,7 @@ class Cluster:
             await peer.connected()
         except (RpcError, KafkaError) as failure:
             _log.info("node %d: %s", node_id, failure)
-            if isinstance(failure, AuthenticationError):
-                self._refused(node_id, failure)
+            self._tell_refusal(node_id, failure)
             if not self._is_closed:
                 self.refresh_soon()
         finally:
@@ -345,9 +334,10 @@ class Cluster:
         for call in list(self.on_change):
             call()
 
-    def _refused(self, node_id: int, failure: AuthenticationError) -> None:
-        for call in list(self.on_refused):
-            call(node_id, failure)
+    def _tell_refusal(self, node_id: int, failure: Exception | None) -> None:
+        if isinstance(failure, AuthenticationError):
+            for call in list(self.on_refused):
+                call(node_id, failure)
 
     def _new_peer(self, host: str, port: int) -> Peer:
         settings = self.settings

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 from ottla.base.errors import ErrorCode, KafkaError
-from ottla.client.errors import ClientError, RefusedError
+from ottla.client.errors import AuthenticationError, ClientError, RefusedError
 from ottla.client.routes import Place, Route
 from ottla.protocol.wire import NOT_IN_VERSION, EncodeError
 from ottla.rpc.errors import ConnectError, RpcError, VersionMismatchError
@@ -108,8 +108,12 @@ class Errand(Generic[K, V]):
         self._left.clear()
 
     def outcome(self) -> dict[K, V]:
-        """The result of each; RefusedError where there are errors."""
+        """The result of each; RefusedError where there are errors, AuthenticationError where
+        that is all there is to tell."""
         if self._errors:
+            first = next(iter(self._errors.values()))
+            if isinstance(first, AuthenticationError) and not self._results:
+                raise first
             raise RefusedError(self._errors, self._results)
         return {item: self._results[item] for item in self._wanted}
 

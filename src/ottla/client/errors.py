@@ -9,7 +9,7 @@ the time that the user allowed is over, so it is mostly met as the cause of one 
 exceptions), `STALE_METADATA` those of them that say that somebody else leads by now.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ottla.base.errors import ErrorCode
@@ -192,3 +192,12 @@ def raise_for(number: int, message: str | None = None) -> None:
     """KafkaError where `number` is an error."""
     if number:
         raise KafkaError(code_of(number), message or "")
+
+
+def nobody_of(causes: Sequence[Exception]) -> Exception:
+    """What it comes to that nobody answered; that somebody refused us says more than the rest."""
+    for each in causes:
+        if isinstance(each, AuthenticationError):
+            return each
+    texts = "; ".join(dict.fromkeys(map(str, causes)))
+    return NoBrokersError(f"no broker answers: {texts}")

@@ -7,10 +7,19 @@ is known already.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from ottla.base.ids import ZERO_UUID, Uuid
 from ottla.client.errors import code_of
 from ottla.protocol.messages.metadata import MetadataResponseTopic
+
+
+class KeyType(IntEnum):
+    """What a coordinator coordinates."""
+
+    GROUP = 0
+    TRANSACTION = 1
+    SHARE = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,8 @@ _log = logging.getLogger(__name__)
 RESPONSE_MIN_BYTES: Final = 4
 SOFTWARE_NAME: Final = "ottla"
 SOFTWARE_VERSION: Final = "0"
+FIRST_ID: Final = 1
+"""Correlation id of the ApiVersions that most brokers understand at once."""
 RENEWED_AT: Final = (0.85, 0.95)
 """Of a login's life."""
 TLS_ALERT: Final = b"\x15\x03"
@@ -326,6 +328,8 @@ class Channel:
         self.on_drained()
 
     def lost(self, cause: str) -> None:
+        if self._settings.credentials is None and self._correlation_id == FIRST_ID + 1:
+            cause += ", at the first request: does this listener want a login (SASL)?"
         self._end(DisconnectedError(f"{self.peer}: {cause}"))
 
     # ---- ending
