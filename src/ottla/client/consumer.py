@@ -211,9 +211,8 @@ class Consumer(Consuming):
             self._ownership.drain = self._ownership.drop = None
             try:
                 await outlet.close()
-                await self._commits.end_processing(is_transactional=given.transactional)
             finally:
-                self._processing = None
+                await self._end_processing(given)
 
     def stop_processing(self) -> None:
         """`process` begins nothing more, finishes what is at work, and returns."""

@@ -178,6 +178,12 @@ class Consuming(Life):
             given["transactional_id"] = options.transactional_id or f"{member.group_id}-{unique}"
         return Outlet(lambda: Producer(world=self._cluster.world, **given))
 
+    async def _end_processing(self, options: ProcessOptions) -> None:
+        try:
+            await self._commits.end_processing(is_transactional=options.transactional)
+        finally:
+            self._processing = None
+
     def _settling(
         self,
         options: ProcessOptions,

@@ -104,10 +104,12 @@ class Positions:
         )
 
     async def _find(self, missing: Sequence[PartitionState]) -> None:
+        searches = [_Search(state, state.turn) for state in missing]
         try:
-            searches = [_Search(state, state.turn) for state in missing]
             await self._find_committed([each for each in searches if each.state.reset_to is None])
             await self._reset([each for each in searches if each.is_wanted])
+        except Exception as error:  # a bug of ours: nobody is left waiting
+            self._failed(searches, error)
         finally:
             for state in missing:
                 del self._finding[state]
@@ -121,9 +123,8 @@ class Positions:
             keys = [each.state.key for each in searches]
             try:
                 kept = await committed(self._cluster, self._settings.group_id, keys, timeout_ms)
-            except Exception as error:  # or a bug of ours: nobody is left waiting
-                for each in searches:
-                    each.failed(error)
+            except Exception as error:
+                self._failed(searches, error)
                 return
         policy = self._settings.reset_to(self._cluster.world.clock.time_ms())
         for each in searches:
