@@ -54,19 +54,16 @@ class Commits:
             async with self._turn:
                 self.is_suspended = True
 
-    async def end_processing(self, *, is_transactional: bool) -> None:
-        """Commit what is done once more; then auto-commit is what the options say."""
-        states = list(self._states.values())
+    def end_processing(self, *, is_transactional: bool) -> None:
+        """From now on auto-commit is again what the options say."""
         if is_transactional:
             # It is committed, or another's by now: to commit it again could only undo that.
+            states = self._states.values()
             self._kept.update((each.key, each.done) for each in states if each.done is not None)
-        self.is_suspended = False
-        try:
-            await self.commit_done(states, self._settings.default_api_timeout_ms)
-        finally:
-            self._is_forced = False
-            if not self.is_automatic:
-                await self.close()
+        self.is_suspended = self._is_forced = False
+        if not self.is_automatic and self._task is not None:
+            self._task.cancel()
+            self._task = None
 
     def start(self) -> None:
         """Commit on and on, where auto-commit is on."""

@@ -7,6 +7,7 @@ is handed out; it is *done* when its reader asks for more.
 This is the face; `consuming` has what is behind it.
 """
 
+from asyncio import CancelledError
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Unpack
 
@@ -207,12 +208,10 @@ class Consumer(Consuming):
             if given.transactional:
                 await outlet.producer()  # which ends what one of its name left open
             await run.run()
-        finally:
-            self._ownership.drain = self._ownership.drop = None
-            try:
-                await outlet.close()
-            finally:
-                await self._end_processing(given)
+        except (Exception, CancelledError):  # but not where it is thrown away with its loop
+            await self._end_processing(outlet, given)
+            raise
+        await self._end_processing(outlet, given)
 
     def stop_processing(self) -> None:
         """`process` begins nothing more, finishes what is at work, and returns."""

@@ -178,11 +178,16 @@ class Consuming(Life):
             given["transactional_id"] = options.transactional_id or f"{member.group_id}-{unique}"
         return Outlet(lambda: Producer(world=self._cluster.world, **given))
 
-    async def _end_processing(self, options: ProcessOptions) -> None:
+    async def _end_processing(self, outlet: Outlet, options: ProcessOptions) -> None:
+        self._ownership.drain = self._ownership.drop = None
         try:
-            await self._commits.end_processing(is_transactional=options.transactional)
+            await outlet.close()
+            await self._commits.commit_done(
+                list(self._states.values()), self.settings.default_api_timeout_ms
+            )
         finally:
             self._processing = None
+            self._commits.end_processing(is_transactional=options.transactional)
 
     def _settling(
         self,

@@ -113,7 +113,7 @@ class Positions:
         finally:
             for state in missing:
                 del self._finding[state]
-            self._told()
+        self._told()
 
     async def _find_committed(self, searches: Sequence[_Search]) -> None:
         """Take what the group has committed, and else say where to begin instead."""
