@@ -10,7 +10,7 @@ from ottla.records.batch import read_header
 from ottla.records.builder import build_batch
 from ottla.records.record import Record
 from ottla.storage import compaction as compaction_module
-from ottla.storage.compaction import Compaction, LastBatch
+from ottla.storage.compaction import Compaction, LastBatch, Source
 from ottla.storage.config import LogConfig
 from ottla.storage.flusher import flush_now
 from ottla.storage.log import Log
@@ -33,9 +33,13 @@ from .test_transactions import data, end
 WIDE = LogConfig(segment_bytes=1 << 24, is_compacted=True, min_cleanable_dirty_ratio=0.0)
 
 
-def sealed(*segments: list[bytearray]) -> Log:
+INDEXED = replace(WIDE, index_interval_bytes=0)
+"""Each batch behind the first of its segment has an entry."""
+
+
+def sealed(*segments: list[bytearray], config: LogConfig = WIDE) -> Log:
     """A log of these segments, flushed, and an active one with one batch."""
-    log = make_log(MemoryDisk(), WIDE)
+    log = make_log(MemoryDisk(), config)
     for batches in segments:
         for batch in batches:
             append(log, batch)
@@ -45,8 +49,8 @@ def sealed(*segments: list[bytearray]) -> Log:
     return log
 
 
-def keyed(key: bytes, size: int = 20) -> bytearray:
-    return build_batch([Record(0, 1_000, key, b"v" * size)])
+def keyed(key: bytes, size: int = 20, timestamp: int = 1_000) -> bytearray:
+    return build_batch([Record(0, timestamp, key, b"v" * size)])
 
 
 def begun(log: Log, **options: int) -> Compaction:
@@ -133,6 +137,89 @@ def test_a_record_that_finds_no_room_leaves_all_as_it_is() -> None:
         patch.setattr(compaction_module.OffsetMap, "put", lambda self, key, offset: False)
         list(compaction.survey())
     assert compaction.next_dirty_offset == 3
+
+
+def three_batches_thrice(*, step_ms: int = 0) -> Log:
+    """Three segments of three batches each, so many ms apart, of which all stay."""
+    batches = [keyed(b"%d" % at, timestamp=1_000 + at * step_ms) for at in range(9)]
+    return sealed(batches[:3], batches[3:6], batches[6:], config=INDEXED)
+
+
+def joined(log: Log, **limits: int) -> list[int]:
+    """The segments that become the first one, by their base offsets."""
+    compaction = begun(log)
+    config = replace(compaction.plan.config, **limits)
+    compaction.plan = replace(compaction.plan, config=config)
+    list(compaction.survey())
+    list(compaction.clean())
+    return [each.base_offset for each in compaction.group]
+
+
+@pytest.mark.parametrize(("missing", "group"), [(0, [0, 3]), (1, [0])])
+def test_segments_are_put_together_up_to_the_last_byte(missing: int, group: list[int]) -> None:
+    log = three_batches_thrice()
+    size = log.segments[0].size_bytes
+    assert joined(log, segment_bytes=2 * size - missing) == group
+
+
+@pytest.mark.parametrize(
+    ("entries", "missing", "group"),
+    [(7, 0, [0, 3, 6]), (7, 1, [0, 3]), (4, 0, [0, 3]), (4, 1, [0])],
+)
+@pytest.mark.parametrize(
+    ("step_ms", "kind", "entry_bytes"), [(0, OFFSET_INDEX, 8), (1, TIME_INDEX, 12)]
+)
+def test_segments_are_put_together_up_to_the_last_index_entry(
+    step_ms: int, kind: str, entry_bytes: int, entries: int, missing: int, group: list[int]
+) -> None:
+    """Each has two; where they become one, the first batch of the second has one too. The time
+    index has as many where times ascend, else one."""
+    log = three_batches_thrice(step_ms=step_ms)
+    assert log.disk.size(f"{DIRECTORY}/{file_name(3, kind)}") == 2 * entry_bytes
+    assert joined(log, segment_index_bytes=entries * entry_bytes - missing) == group
+
+
+@pytest.mark.parametrize(("limit", "group"), [(2 * 8, [0, 3]), (2 * 8 - 1, [0])])
+def test_an_index_that_is_not_there_adds_nothing(limit: int, group: list[int]) -> None:
+    log = three_batches_thrice()
+    for kind in (OFFSET_INDEX, TIME_INDEX):
+        log.disk.remove(f"{DIRECTORY}/{file_name(3, kind)}")
+    assert joined(log, segment_index_bytes=limit) == group
+
+
+@pytest.mark.parametrize("limits", [{"segment_bytes": 1}, {"segment_index_bytes": 1}])
+def test_what_comes_first_finds_room_whatever_its_size(limits: dict[str, int]) -> None:
+    """An empty file before it does not keep it out."""
+    log = three_batches_thrice()
+    log.disk.files[log.segments[0].path].clear()  # type: ignore[attr-defined]
+    compaction = begun(log)
+    sources = [compaction.plan.sources[0]._replace(size_bytes=0), *compaction.plan.sources[1:]]
+    config = replace(compaction.plan.config, **limits)
+    compaction.plan = replace(compaction.plan, config=config, sources=sources, first_dirty_offset=3)
+    list(compaction.survey())
+    list(compaction.clean())
+    assert [each.base_offset for each in compaction.group] == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("last_offset", "size_bytes", "is_within"),
+    [(7 + (1 << 31) - 1, 100, True), (7 + (1 << 31), 100, False), (7 + (1 << 31), 0, True)],
+)
+def test_offsets_of_a_segment_fit_31_bits_from_its_base(
+    last_offset: int, size_bytes: int, is_within: bool
+) -> None:
+    first, source = Source(7, 100, 9), Source(9, size_bytes, last_offset + 1)
+    assert compaction_module._is_within_delta(first, source) == is_within
+
+
+def test_a_segment_may_grow_to_the_last_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = three_batches_thrice()
+    size = log.segments[0].size_bytes
+    monkeypatch.setattr(compaction_module, "POSITION_MAX", size)
+    assert joined(log, segment_bytes=size) == [0]
+    monkeypatch.setattr(compaction_module, "POSITION_MAX", size - 1)
+    with pytest.raises(CorruptionError, match="would grow past 2 GiB"):
+        joined(log, segment_bytes=size)
 
 
 def header_of(producer_id: int, *, control: bool = False, epoch: int = 0) -> object:
