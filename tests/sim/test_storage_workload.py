@@ -58,13 +58,15 @@ def promised(firm_end: int, *batches: Batch) -> Promise:
 
 def test_the_model_sees_what_is_wrong() -> None:
     one, two, other = batch(0, b"one"), batch(1, b"two"), batch(1, b"other")
-    _hold_each(promised(2, one, two), [one, two])
+    _hold_each(promised(2, one, two), [one, two], 0)
     with pytest.raises(Violation, match="is not what was flushed"):
-        _hold_each(promised(2, one, two), [one, other])
+        _hold_each(promised(2, one, two), [one, other], 0)
     with pytest.raises(Violation, match="is none that was written"):
-        _hold_each(promised(1, one, two), [one, other])
+        _hold_each(promised(1, one, two), [one, other], 0)
     with pytest.raises(Violation, match="offset 2 where 1 was due"):
-        _hold_each(promised(0, one, two), [one, batch(2, b"three")])
+        _hold_each(promised(0, one, two), [one, batch(2, b"three")], 0)
+    with pytest.raises(Violation, match="offset 1 where 0 was due"):
+        _hold_each(promised(2, one, two), [two], 0)
 
 
 def test_a_truncation_is_former_until_it_is_flushed() -> None:
@@ -72,10 +74,10 @@ def test_a_truncation_is_former_until_it_is_flushed() -> None:
     model = Model(Uuid(bytes(16)), batches, 4, 3)
     assert model.truncate(2) == 2
     assert (model.end, model.firm_end, len(model.batches)) == (2, 2, 2)
-    _hold_each(promise_of(model), batches)
+    _hold_each(promise_of(model), batches, 0)
     model.former = {}
     with pytest.raises(Violation, match="is none that was written"):
-        _hold_each(promise_of(model), batches)
+        _hold_each(promise_of(model), batches, 0)
 
 
 def test_the_list_of_failpoints(capsys: pytest.CaptureFixture[str]) -> None:

@@ -158,8 +158,9 @@ class Reader:
         if code not in AWAY:
             self.history.surprises.append(f"{self.name}: {where}: {code.name}")
 
-    async def read_all(self, topic: Topic, key: Key) -> list[Found]:
-        """Everything from the log start to where a reader may read to at this moment."""
+    async def read_all(self, topic: Topic, key: Key) -> tuple[int, list[Found]]:
+        """Everything from the log start to where a reader may read to at this moment, and that
+        start. (What stood at the start of a trimmed topic may be gone before it is read.)"""
         start, end = await self.bounds(topic, key)
         while start is None or end is None:
             await asyncio.sleep(0.1)
@@ -174,7 +175,9 @@ class Reader:
                 if found and topic.is_trimmed and poll.position != found[-1][0] + 1:
                     found = []  # retention went by
                 found += poll.records
-        return found
+        if topic.is_trimmed:
+            start = found[0][0] if found else self.positions[key]
+        return start, found
 
     # ---- what comes back
 

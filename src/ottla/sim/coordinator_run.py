@@ -22,6 +22,7 @@ class CoordinatorRun(Stage):
             nemesis = await self.play()
             self.check(logbook)
             await compare_replayed(self.server)
+            logbook.check()
             self.server.kill()
         fates = self.fates()
         return Report(

@@ -180,4 +180,4 @@ class GroupMember:
 
 def _worst_of(answer: OffsetCommitResponse) -> int:
     codes = [row.error_code for topic in answer.topics for row in topic.partitions]
-    return max(codes, default=0)
+    return next(filter(None, codes), 0)

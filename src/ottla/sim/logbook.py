@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from ottla.sim.trace import Trace
+from ottla.sim.workload import Violation
 
 ROOT: Final = logging.getLogger("ottla")
 
@@ -29,6 +30,11 @@ class Logbook(logging.Handler):
         if error is not None and not isinstance(error, OSError):
             told = traceback.format_exception(error)
             self.unforeseen.append(f"{record.getMessage()}\n{''.join(told)}")
+
+    def check(self) -> None:
+        """Violation `unforeseen`."""
+        for told in self.unforeseen:
+            raise Violation("unforeseen", told)
 
     def __enter__(self) -> Self:
         self._propagate, ROOT.propagate = ROOT.propagate, False

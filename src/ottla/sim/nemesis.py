@@ -25,6 +25,7 @@ from ottla.sim.faults import Fault
 from ottla.sim.history import History
 from ottla.sim.offload import DELAY_S
 from ottla.sim.server import Server
+from ottla.sim.workload import Violation
 
 Kind = Literal[
     "kill",
@@ -91,8 +92,7 @@ class Nemesis:
         elif kind == "power cut":
             self._lose_power()
         elif kind == "stop":
-            within_s = STOP_S if rng.random() < 0.6 else rng.uniform(0, 0.05)
-            await server.stop(within_s)
+            await self._stop()
         elif kind == "reset":
             mine = [one for one in sim.wires.connections if one.host == server.host]
             if mine:
@@ -110,6 +110,14 @@ class Nemesis:
             await self._until_hit(fault)
         else:
             machine.clock.jump(rng.randrange(-HOUR_MS, HOUR_MS))
+
+    async def _stop(self) -> None:
+        server, rng = self._server, self._rng
+        is_patient, was_serving = rng.random() < 0.6, server.is_serving
+        within_s = STOP_S if is_patient else rng.uniform(0, 0.05)
+        has_stopped = await server.stop(within_s)
+        if is_patient and was_serving and not has_stopped:
+            raise Violation("hanging-stop", f"not through after {STOP_S} s")
 
     async def _until_hit(self, fault: Fault) -> None:
         """Wait for a sync to fail, and then so long that the node must know of it."""

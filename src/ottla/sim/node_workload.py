@@ -125,6 +125,7 @@ async def _whole_node(sim: SimWorld, settings: Mapping[str, str], power_cuts: in
             run.server.kill()
         run.check(logbook)
         await Postmortem(sim, run.history, settings).examine_all(run.camera.develop())
+        logbook.check()
     sends = run.history.sends
     return Report(
         power_cuts=len(run.camera.shots) + nemesis.counts["power cut"],

@@ -156,10 +156,9 @@ class Postmortem:
             for key in topic.partitions:
                 where = f"{topic.name}-{key[1]} {shot.moment}, as a node"
                 try:
-                    found = await asyncio.wait_for(reader.read_all(topic, key), READ_S)
+                    start, found = await asyncio.wait_for(reader.read_all(topic, key), READ_S)
                 except TimeoutError:
                     raise Violation("no-progress", f"{where}: cannot be read") from None
-                start = found[0][0] if found else history.told_end(key)
                 self._hold(promises, topic, key, found, start=start, where=where)
             if not await producer.round(topic):
                 raise Violation("no-progress", f"{topic.name} {shot.moment}: takes no batch")

@@ -28,6 +28,8 @@ CONSUMER_FIELDS = (
     "target_time_ms",
     "targets",
     "owners",
+    "expressions",
+    "has_partition_metadata",
 )
 
 
@@ -65,7 +67,7 @@ def durable_of(machine: GroupMachine | TransactionMachine) -> Durable:
     for group_id in groups.ids():
         consumer, classic = groups.find_consumer(group_id), groups.find(group_id)
         known[group_id, "offsets"] = dict(groups.offsets(group_id))
-        known[group_id, "pending offsets"] = sorted(groups.pending.places(group_id))
+        known[group_id, "pending offsets"] = _pending_of(machine, group_id)
         if consumer is not None:
             for name in CONSUMER_FIELDS:
                 known[group_id, name] = getattr(consumer, name)
@@ -73,3 +75,10 @@ def durable_of(machine: GroupMachine | TransactionMachine) -> Durable:
             is_at_rest = classic.is_in(STABLE, EMPTY)
             known[group_id, "record"] = classic.record() if is_at_rest else BETWEEN
     return {entry: value for entry, value in known.items() if value}
+
+
+def _pending_of(machine: GroupMachine, group_id: str) -> dict[tuple[str, int], Any]:
+    """By topic and partition: what stands if all transactions commit; None where that is what is
+    committed already."""
+    pending = machine.groups.pending
+    return {**dict.fromkeys(pending.places(group_id)), **pending.latest(group_id)}

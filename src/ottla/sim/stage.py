@@ -72,8 +72,7 @@ class Stage:
 
     def check(self, logbook: Logbook) -> None:
         """Raises `Violation`: the node logged what is not foreseen, or a promise is broken."""
-        for told in logbook.unforeseen:
-            raise Violation("unforeseen", told)
+        logbook.check()
         for violation in check_history(self.history):
             raise violation
 
@@ -90,6 +89,5 @@ class Stage:
                 await self.within(self._read_whole(reader, topic, key), what)
 
     async def _read_whole(self, reader: Reader, topic: Topic, key: Key) -> None:
-        found = await reader.read_all(topic, key)
-        self.history.final[key] = found
-        self.history.final_start[key] = found[0][0] if found else self.history.told_end(key)
+        start, found = await reader.read_all(topic, key)
+        self.history.final_start[key], self.history.final[key] = start, found

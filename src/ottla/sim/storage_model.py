@@ -138,8 +138,11 @@ def hold(promise: Promise, log: Log) -> None:
     first = bisect_left(promise.batches, (found[0].base_offset,))
     if promise.is_compacted:
         _hold_latest(promise, found)
-    elif found != promise.batches[first : min(first + len(found), promise.batch_count)]:
-        _hold_each(promise, found)
+    elif (
+        found[0].base_offset > start
+        or found != promise.batches[first : min(first + len(found), promise.batch_count)]
+    ):
+        _hold_each(promise, found, start)
     last = last_sequence(found[-1].data)
     if sequences != [last]:
         raise Violation("forgotten", f"producers {sequences}, its last batch ends at {last}")
@@ -177,12 +180,12 @@ def records_of(batches: list[Batch]) -> Iterator[tuple[int, tuple[bytes | None, 
             yield record.offset, (record.key, record.value)
 
 
-def _hold_each(promise: Promise, found: list[Batch]) -> None:
+def _hold_each(promise: Promise, found: list[Batch], start: int) -> None:
     known = {batch.base_offset: batch.data for batch in promise.batches[: promise.batch_count]}
     if promise.coming is not None:
         offset = read_header(memoryview(promise.coming), 0).base_offset
         promise.former.setdefault(offset, []).append(promise.coming)
-    due = found[0].base_offset
+    due = min(found[0].base_offset, start)
     for batch in found:
         if batch.base_offset != due:
             raise Violation("lost", f"offset {batch.base_offset} where {due} was due")
