@@ -7,7 +7,7 @@ from ottla.base.errors import ErrorCode
 from ottla.base.ids import LeaderEpoch, NodeId, PartitionIndex, Uuid
 from ottla.coordinator.group.consumer_group import ConsumerGroup
 from ottla.coordinator.group.consumer_membership import refused_heartbeat
-from ottla.coordinator.group.membership import Sender
+from ottla.coordinator.group.member import Sender
 from ottla.metadata.image import PartitionImage, TopicImage
 from ottla.protocol.consumer_protocol import (
     ConsumerProtocolSubscription,

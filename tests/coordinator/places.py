@@ -10,11 +10,11 @@ from ottla.base.ids import PartitionIndex, TopicPartition
 from ottla.base.options import BrokerLayers, BrokerSettings, effective_broker, effective_topic
 from ottla.base.world import World
 from ottla.coordinator.group.machine import GroupMachine
-from ottla.coordinator.group.member import Budget
-from ottla.coordinator.group.membership import Sender
+from ottla.coordinator.group.member import Budget, Sender
 from ottla.coordinator.group.offsets import Commit
+from ottla.coordinator.machine import Outcome
 from ottla.coordinator.pending import Pending
-from ottla.coordinator.shard import Outcome, Shard
+from ottla.coordinator.shard import Shard
 from ottla.metadata.image import EMPTY
 from ottla.protocol.messages.heartbeat import HeartbeatRequest
 from ottla.protocol.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol

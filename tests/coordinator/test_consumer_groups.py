@@ -11,7 +11,7 @@ from ottla.base.errors import ErrorCode
 from ottla.coordinator.group import consumer_records as records
 from ottla.coordinator.group.consumer_group import ConsumerGroupState
 from ottla.coordinator.group.consumer_member import MemberState
-from ottla.coordinator.shard import Outcome
+from ottla.coordinator.machine import Outcome
 from ottla.metadata.image import BrokerImage, Revision
 from ottla.sim.loop import SimLoop
 from tests.coordinator.consumers import ONE, Consumer, ConsumerPlace, durable, subscription

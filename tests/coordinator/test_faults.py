@@ -9,7 +9,7 @@ import pytest
 
 from ottla.base.errors import ErrorCode
 from ottla.coordinator.group.machine import GroupMachine
-from ottla.coordinator.shard import Outcome
+from ottla.coordinator.machine import Outcome
 from ottla.protocol.messages.leave_group import MemberIdentity
 from ottla.sim.loop import SimLoop
 from tests.coordinator.consumers import Consumer, ConsumerPlace

@@ -11,7 +11,7 @@ from ottla.coordinator.group import machine as machine_module
 from ottla.coordinator.group.classic import COMPLETING_REBALANCE
 from ottla.coordinator.group.machine import GroupMachine
 from ottla.coordinator.group.records import OffsetKey, OffsetRecord, OffsetValue
-from ottla.coordinator.shard import Outcome
+from ottla.coordinator.machine import Outcome
 from ottla.records.control import Marker
 from ottla.sim.loop import SimLoop
 from tests.coordinator.places import Asked, GroupPlace, on_loop

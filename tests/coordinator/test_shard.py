@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ottla.base.errors import ErrorCode, KafkaError
-from ottla.coordinator.shard import RETRY_MS, Outcome, State
+from ottla.coordinator.machine import Outcome
+from ottla.coordinator.shard import RETRY_MS, State
 from ottla.records.builder import build_batch
 from ottla.records.control import Marker, build_marker
 from ottla.records.record import Record

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.options import BrokerSettings
+from ottla.coordinator.machine import Outcome
 from ottla.coordinator.pending import Pending
-from ottla.coordinator.shard import Outcome
 from ottla.coordinator.transaction import beginnings, endings, state
 from ottla.coordinator.transaction.machine import TransactionMachine
 from ottla.coordinator.transaction.markers import MarkerJob

@@ -11,7 +11,7 @@ from ottla.base.errors import KafkaError
 from ottla.broker.context import Services
 from ottla.coordinator.group.machine import GroupMachine
 from ottla.coordinator.group.records import OffsetValue
-from ottla.coordinator.shard import Outcome
+from ottla.coordinator.machine import Outcome
 
 Counts = dict[tuple[str, str], int]
 """By type (classic, consumer) and state (Stable, Empty ...), as ListGroups tells them."""

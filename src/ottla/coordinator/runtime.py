@@ -16,8 +16,9 @@ from typing import Any, Final, Generic, TypeVar
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import NodeId
 from ottla.base.world import World
+from ottla.coordinator.machine import Host, Machine, Operation
 from ottla.coordinator.pending import Pending
-from ottla.coordinator.shard import Host, Machine, Operation, Shard, State
+from ottla.coordinator.shard import Shard, State
 from ottla.metadata.delta import Delta
 from ottla.metadata.image import NO_NODE, ClusterImage
 from ottla.records.control import Marker

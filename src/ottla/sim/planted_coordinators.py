@@ -11,8 +11,8 @@ from ottla.coordinator.group.consumer_step import Step
 from ottla.coordinator.group.machine import GroupMachine
 from ottla.coordinator.group.membership import Membership
 from ottla.coordinator.group.rebalance import Rebalance
+from ottla.coordinator.machine import Outcome
 from ottla.coordinator.pending import Pending
-from ottla.coordinator.shard import Outcome
 from ottla.coordinator.transaction import machine
 from ottla.coordinator.transaction.endings import ending_of
 from ottla.coordinator.transaction.leaders import LocalLeaders

@@ -217,7 +217,7 @@ async def settled(node: Any, transactional_id: str = "t") -> State:
 
 
 def _states(machine: Any, now_ms: int) -> Any:
-    from ottla.coordinator.shard import Outcome
+    from ottla.coordinator.machine import Outcome
 
     return Outcome(response={each.id: each.state for each in machine.transactions.values()})
 

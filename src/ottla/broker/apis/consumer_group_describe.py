@@ -12,7 +12,7 @@ from ottla.broker.operations import authorized_operations
 from ottla.broker.rows import side_by_side
 from ottla.coordinator.group.consumer_admin import described
 from ottla.coordinator.group.machine import GroupMachine
-from ottla.coordinator.shard import Outcome
+from ottla.coordinator.machine import Outcome
 from ottla.protocol.messages.consumer_group_describe import (
     ConsumerGroupDescribeRequest,
     ConsumerGroupDescribeResponse,

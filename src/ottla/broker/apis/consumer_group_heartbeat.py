@@ -15,7 +15,7 @@ from ottla.base.errors import ErrorCode
 from ottla.broker.context import RequestContext
 from ottla.broker.group_errors import coordinator_error
 from ottla.coordinator.group.consumer_membership import refused_heartbeat
-from ottla.coordinator.group.membership import Sender
+from ottla.coordinator.group.member import Sender
 from ottla.coordinator.pending import Pending
 from ottla.metadata.features import GROUP, level_of
 from ottla.protocol.messages.consumer_group_heartbeat import (

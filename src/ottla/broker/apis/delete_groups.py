@@ -10,7 +10,7 @@ from ottla.broker.context import RequestContext
 from ottla.broker.group_errors import coordinator_error
 from ottla.broker.rows import side_by_side
 from ottla.coordinator.group.machine import GroupMachine
-from ottla.coordinator.shard import Outcome
+from ottla.coordinator.machine import Outcome
 from ottla.protocol.messages.delete_groups import (
     DeletableGroupResult,
     DeleteGroupsRequest,

@@ -13,7 +13,7 @@ from ottla.broker.group_errors import coordinator_error
 from ottla.broker.operations import authorized_operations
 from ottla.broker.rows import side_by_side
 from ottla.coordinator.group.machine import GroupMachine
-from ottla.coordinator.shard import Outcome
+from ottla.coordinator.machine import Outcome
 from ottla.protocol.messages.describe_groups import (
     DescribedGroup,
     DescribeGroupsRequest,

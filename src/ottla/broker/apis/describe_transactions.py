@@ -10,7 +10,7 @@ from ottla.base.errors import ErrorCode, KafkaError
 from ottla.broker.context import RequestContext
 from ottla.broker.group_errors import coordinator_error
 from ottla.broker.rows import side_by_side
-from ottla.coordinator.shard import Outcome
+from ottla.coordinator.machine import Outcome
 from ottla.coordinator.transaction.machine import TransactionMachine
 from ottla.coordinator.transaction.state import PREPARED
 from ottla.protocol.messages.describe_transactions import (

@@ -15,7 +15,7 @@ from typing import Any
 from ottla.base.errors import ErrorCode
 from ottla.broker.context import RequestContext
 from ottla.broker.group_errors import coordinator_error
-from ottla.coordinator.group.membership import Sender
+from ottla.coordinator.group.member import Sender
 from ottla.coordinator.group.rebalance import refused_join
 from ottla.coordinator.pending import PatientPending
 from ottla.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse

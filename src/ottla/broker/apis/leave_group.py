@@ -12,8 +12,8 @@ from ottla.base.errors import ErrorCode
 from ottla.broker.context import RequestContext
 from ottla.broker.group_errors import coordinator_error
 from ottla.coordinator.group.machine import GroupMachine
+from ottla.coordinator.machine import Outcome
 from ottla.coordinator.pending import Pending
-from ottla.coordinator.shard import Outcome
 from ottla.protocol.messages.leave_group import (
     LeaveGroupRequest,
     LeaveGroupResponse,

@@ -10,7 +10,7 @@ from ottla.base.errors import KafkaError
 from ottla.broker.context import RequestContext
 from ottla.broker.group_errors import coordinator_error
 from ottla.coordinator.group.machine import GroupMachine
-from ottla.coordinator.shard import Outcome
+from ottla.coordinator.machine import Outcome
 from ottla.protocol.messages.list_groups import ListGroupsRequest, ListGroupsResponse
 from ottla.security.acl import Operation, ResourceType
 

@@ -14,7 +14,7 @@ from ottla.base.errors import KafkaError
 from ottla.broker.context import RequestContext
 from ottla.broker.group_errors import coordinator_error
 from ottla.coordinator.group.expressions import compiled
-from ottla.coordinator.shard import Outcome
+from ottla.coordinator.machine import Outcome
 from ottla.coordinator.transaction.machine import TransactionMachine
 from ottla.coordinator.transaction.state import State, Transaction
 from ottla.protocol.messages.list_transactions import (

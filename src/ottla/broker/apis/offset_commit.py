@@ -16,8 +16,8 @@ from ottla.broker.context import RequestContext
 from ottla.broker.group_errors import coordinator_error
 from ottla.coordinator.group.machine import GroupMachine
 from ottla.coordinator.group.offsets import Commit
+from ottla.coordinator.machine import Outcome
 from ottla.coordinator.pending import Pending
-from ottla.coordinator.shard import Outcome
 from ottla.metadata.image import TopicImage
 from ottla.protocol.messages.offset_commit import (
     OffsetCommitRequest,

@@ -21,8 +21,8 @@ from ottla.broker.group_errors import offset_fetch_error
 from ottla.broker.rows import side_by_side
 from ottla.coordinator.group.machine import GroupMachine
 from ottla.coordinator.group.records import OffsetValue
+from ottla.coordinator.machine import Outcome
 from ottla.coordinator.pending import Pending
-from ottla.coordinator.shard import Outcome
 from ottla.metadata.image import ClusterImage
 from ottla.protocol.messages.offset_fetch import (
     OffsetFetchRequest,

@@ -17,7 +17,7 @@ from ottla.broker.transaction_errors import BUMPING_COMMIT, offset_commit_error
 from ottla.coordinator.group.coordinator import GroupOperation
 from ottla.coordinator.group.machine import GroupMachine
 from ottla.coordinator.group.offsets import GROUP_KNOWN_VERSION, Commit
-from ottla.coordinator.shard import Outcome
+from ottla.coordinator.machine import Outcome
 from ottla.coordinator.transaction.state import Producer
 from ottla.metadata.topic_names import CONSUMER_OFFSETS
 from ottla.protocol.messages.offset_commit import (

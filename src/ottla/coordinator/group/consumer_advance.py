@@ -32,7 +32,7 @@ from ottla.coordinator.group.consumer_step import Step
 from ottla.coordinator.group.consumer_target import new_target, target_records, topic_ids
 from ottla.coordinator.group.groups import Groups
 from ottla.coordinator.group.member import shown
-from ottla.coordinator.shard import Host, Outcome
+from ottla.coordinator.machine import Host, Outcome
 from ottla.metadata.image import ClusterImage
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from ottla.coordinator.group.consumer_records import ConsumerRecord
 from ottla.coordinator.group.consumer_step import Step
 from ottla.coordinator.group.expressions import Scan, compiled
 from ottla.coordinator.group.groups import Groups
-from ottla.coordinator.shard import Host, Outcome
+from ottla.coordinator.machine import Host, Outcome
 from ottla.metadata.image import ClusterImage
 
 PAUSE_MS: Final = 10_000

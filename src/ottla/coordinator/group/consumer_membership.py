@@ -40,10 +40,9 @@ from ottla.coordinator.group.consumer_migration import Migration
 from ottla.coordinator.group.consumer_records import partitions_of
 from ottla.coordinator.group.consumer_step import Step
 from ottla.coordinator.group.groups import Groups
-from ottla.coordinator.group.member import Budget, shown, size_of_texts
-from ottla.coordinator.group.membership import Sender
+from ottla.coordinator.group.member import Budget, Sender, shown, size_of_texts
 from ottla.coordinator.group.records import GroupLogRecord
-from ottla.coordinator.shard import Host, Outcome
+from ottla.coordinator.machine import Host, Outcome
 from ottla.metadata.image import ClusterImage
 from ottla.protocol.messages.consumer_group_heartbeat import (
     Assignment,

@@ -33,7 +33,7 @@ from ottla.coordinator.group.groups import Groups
 from ottla.coordinator.group.member import Budget, Member, Protocol, shown
 from ottla.coordinator.group.rebalance import Rebalance
 from ottla.coordinator.group.records import GroupLogRecord, group_forgotten, size_of_record
-from ottla.coordinator.shard import Host, Outcome
+from ottla.coordinator.machine import Host, Outcome
 from ottla.metadata.image import ClusterImage
 from ottla.protocol.consumer_protocol import (
     ConsumerProtocolSubscription,

@@ -39,12 +39,12 @@ from ottla.coordinator.group.consumer_migration import (
 )
 from ottla.coordinator.group.consumer_step import Step
 from ottla.coordinator.group.groups import Groups
-from ottla.coordinator.group.member import Protocol, size_of
-from ottla.coordinator.group.membership import KNOWN_ID_VERSION, Sender
+from ottla.coordinator.group.joining import KNOWN_ID_VERSION
+from ottla.coordinator.group.member import Protocol, Sender, size_of
 from ottla.coordinator.group.rebalance import refused_join
 from ottla.coordinator.group.records import GroupLogRecord
+from ottla.coordinator.machine import Host, Outcome
 from ottla.coordinator.pending import Pending
-from ottla.coordinator.shard import Host, Outcome
 from ottla.metadata.image import ClusterImage
 from ottla.protocol.consumer_protocol import (
     ConsumerProtocolSubscription,

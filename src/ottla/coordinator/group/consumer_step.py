@@ -11,9 +11,9 @@ from ottla.base.ids import Uuid
 from ottla.coordinator.group.consumer_group import NO_PARTITIONS, ConsumerGroup
 from ottla.coordinator.group.consumer_member import ConsumerMember
 from ottla.coordinator.group.consumer_records import Partitions
-from ottla.coordinator.group.membership import everything
+from ottla.coordinator.group.member import everything
 from ottla.coordinator.group.records import GroupLogRecord
-from ottla.coordinator.shard import Outcome
+from ottla.coordinator.machine import Outcome
 
 
 class Step:

@@ -16,9 +16,10 @@ from ottla.base.options import BrokerSettings
 from ottla.base.world import World
 from ottla.coordinator.group.machine import GroupMachine
 from ottla.coordinator.group.member import Budget
+from ottla.coordinator.machine import Operation
 from ottla.coordinator.pending import Pending
 from ottla.coordinator.runtime import CoordinatorRuntime
-from ottla.coordinator.shard import Operation, Shard
+from ottla.coordinator.shard import Shard
 from ottla.metadata.controller import Controller
 from ottla.metadata.delta import Delta
 from ottla.metadata.image import ClusterImage

@@ -1,8 +1,9 @@
 """The state machine of one partition of `__consumer_offsets`: its groups and their offsets.
 
-Put together of parts that share `groups`: `membership` and `rebalance` move classic groups,
-`consumers` and `mixed` consumer groups, and `Migration` makes the one kind of the other; `offsets`
-and `admin` answer for both. A request of the classic protocol goes to whom its group belongs.
+Put together of parts that share `groups`: `joining`, `membership` and `rebalance` move classic
+groups, `consumers` and `mixed` consumer groups, and `Migration` makes the one kind of the other;
+`offsets` and `admin` answer for both. A request of the classic protocol goes to whom its group
+belongs.
 Work over all groups (expiry, topics that are gone) is done a piece at a time, so that nobody
 waits for it.
 """
@@ -20,13 +21,14 @@ from ottla.coordinator.group.consumer_membership import ConsumerMembership
 from ottla.coordinator.group.consumer_migration import Migration
 from ottla.coordinator.group.consumer_mixed import MixedMembership
 from ottla.coordinator.group.groups import Groups
-from ottla.coordinator.group.member import Budget
-from ottla.coordinator.group.membership import Membership, Sender
+from ottla.coordinator.group.joining import Joining
+from ottla.coordinator.group.member import Budget, Sender
+from ottla.coordinator.group.membership import Membership
 from ottla.coordinator.group.offsets import OffsetBook
 from ottla.coordinator.group.rebalance import Rebalance
 from ottla.coordinator.group.records import GroupLogRecord, decode_record, encode_record
+from ottla.coordinator.machine import Host, Outcome
 from ottla.coordinator.pending import Pending
-from ottla.coordinator.shard import Host, Outcome
 from ottla.metadata.image import ClusterImage
 from ottla.protocol.messages.heartbeat import HeartbeatRequest
 from ottla.protocol.messages.join_group import JoinGroupRequest
@@ -55,7 +57,8 @@ class GroupMachine:
         self._walks = 0
         self.groups = Groups(budget)
         self.rebalance = Rebalance(self.groups, host, settings)
-        self.membership = Membership(self.groups, self.rebalance, host, rng, settings)
+        self.joining = Joining(self.groups, self.rebalance, host, rng, settings)
+        self.membership = Membership(self.groups, self.rebalance, host)
         migration = Migration(self.groups, self.rebalance, host, image, settings)
         self.consumers = ConsumerMembership(self.groups, migration, host, rng, image, settings)
         self.mixed = MixedMembership(
@@ -102,7 +105,7 @@ class GroupMachine:
         group = self.groups.find_consumer(request.group_id)
         if group is not None and group.members:
             return self.mixed.join(group, sender, request, pending, now_ms)
-        outcome = self.membership.join(sender, request, pending, now_ms)
+        outcome = self.joining.join(sender, request, pending, now_ms)
         if group is None or self.groups.find(group.id) is None:
             return outcome
         # An empty consumer group makes way for the classic one.

@@ -1,6 +1,7 @@
-"""One member of a classic group, and what the members of a node may take of its memory."""
+"""One member of a classic group, what the members of a node may take of its memory, and who sent a
+request to a group of either kind."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from ottla.base.limits import CLIENT_TEXT_LOG_CHARS, GROUP_MEMBERS_COUNT, GROUP_SOFT_BYTES
@@ -18,6 +19,19 @@ class Protocol(NamedTuple):
 
     name: str
     metadata: bytes
+
+
+def everything(topic: str) -> bool:
+    return True
+
+
+class Sender(NamedTuple):
+    """Who sent a request, as the group remembers it."""
+
+    client_id: str
+    host: str
+    may_see: Callable[[str], bool] = everything
+    """Whether the sender may know of a topic, by its name. Not remembered."""
 
 
 class Budget:

@@ -28,8 +28,8 @@ from ottla.coordinator.group.classic import (
 from ottla.coordinator.group.groups import Groups
 from ottla.coordinator.group.member import Member, shown
 from ottla.coordinator.group.records import GroupRecord
+from ottla.coordinator.machine import Host, Outcome
 from ottla.coordinator.pending import Pending
-from ottla.coordinator.shard import Host, Outcome
 from ottla.protocol.messages.join_group import JoinGroupResponse, JoinGroupResponseMember
 from ottla.protocol.messages.sync_group import SyncGroupResponse
 

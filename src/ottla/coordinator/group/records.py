@@ -132,6 +132,12 @@ def size_of_record(record: GroupLogRecord) -> int:
     return len(key) + len(value or b"") + RECORD_OVERHEAD_BYTES
 
 
+def is_too_large(record: GroupLogRecord, record_max_bytes: int) -> bool:
+    """Whether the log would refuse it, as it does in Kafka."""
+    key, value = encode_record(record)
+    return len(key) + len(value or b"") > record_max_bytes
+
+
 def _framed(number: int, content: Struct, version: int) -> bytes:
     frame = bytearray(_INT16.pack(number))
     encode_into(content, version, [frame])

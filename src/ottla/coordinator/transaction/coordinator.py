@@ -18,8 +18,9 @@ from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import NodeId
 from ottla.base.options import BrokerSettings
 from ottla.base.world import World
+from ottla.coordinator.machine import Host, Operation, Outcome
 from ottla.coordinator.runtime import CoordinatorRuntime
-from ottla.coordinator.shard import Host, Operation, Outcome, Shard
+from ottla.coordinator.shard import Shard
 from ottla.coordinator.transaction.machine import TransactionMachine
 from ottla.coordinator.transaction.markers import EndMarker, Leaders, MarkerJob
 from ottla.coordinator.transaction.state import BUMPING, Place, Producer

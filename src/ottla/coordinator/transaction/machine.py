@@ -30,8 +30,8 @@ from typing import Any, Final, Protocol
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.limits import TRANSACTIONAL_IDS_BYTES
 from ottla.base.options import BrokerSettings
+from ottla.coordinator.machine import Host, Outcome
 from ottla.coordinator.pending import Pending
-from ottla.coordinator.shard import Host, Outcome
 from ottla.coordinator.transaction.beginnings import begun, check_known
 from ottla.coordinator.transaction.endings import (
     Ending,
