@@ -225,6 +225,80 @@ def test_what_is_never_answered_waits_for_a_broker_that_does_not_read(stage):
     )
 
 
+NEVER_ANSWERED = {
+    "acks": 0,
+    "max_request_size": 50_000,
+    "buffer_memory": 100_000,
+    "max_block_ms": 2_000,
+}
+
+
+@pytest.mark.parametrize("is_flushed", [True, False])
+def test_what_is_never_answered_is_written_before_the_producer_is_closed(stage, is_flushed):
+    broker = Partitions(stage)
+
+    async def script(producer):
+        await producer.send_and_wait("t", b"first")
+        await asyncio.sleep(1)
+        connection = stage.accepted[-1].connection
+        connection.pause()
+        taken_count = 1
+        (channel,) = (peer.channel for peer in producer._cluster._peers.values())
+        while channel.unsent_bytes < 20_000:
+            await producer.send_and_wait("t", bytes(1_000))
+            taken_count += 1
+        started = now()
+        asyncio.get_running_loop().call_later(3, connection.resume)
+        if is_flushed:
+            await producer.flush()
+            assert now() - started > 2.9
+        await producer.close()
+        await asyncio.sleep(1)
+        assert len(broker.logs[0]) == taken_count
+
+    played(stage, script, **NEVER_ANSWERED)
+
+
+def test_closing_does_not_wait_for_ever_for_a_broker_that_does_not_read(stage, caplog):
+    Partitions(stage)
+
+    async def script(producer):
+        await producer.send_and_wait("t", b"first")
+        await asyncio.sleep(1)
+        stage.accepted[-1].connection.pause()
+        with pytest.raises(BufferFullError):
+            while True:
+                await producer.send("t", bytes(1_000))
+        started = now()
+        with pytest.raises(DeliveryError):
+            await producer.close()
+        assert now() - started < 21
+        assert "did not take all records in 10000 ms" in caplog.text
+
+    played(stage, script, delivery_timeout_ms=10_000, **NEVER_ANSWERED)
+
+
+def test_a_connection_that_breaks_while_a_broker_does_not_read_is_made_anew_at_once(stage):
+    broker = Partitions(stage)
+
+    async def script(producer):
+        await producer.send_and_wait("t", b"first")
+        await asyncio.sleep(1)
+        connection = stage.accepted[-1].connection
+        connection.pause()
+        with pytest.raises(BufferFullError):
+            while True:
+                await producer.send("t", bytes(1_000))
+        asyncio.get_running_loop().call_later(0.5, connection.close)
+        started = now()
+        await producer.send_and_wait("t", b"last")
+        assert now() - started < 1.5
+        await asyncio.sleep(1)
+        assert broker.logs[0][-1] == b"last"
+
+    played(stage, script, **NEVER_ANSWERED)
+
+
 # ---- ending
 
 

@@ -352,8 +352,19 @@ class Producer(Transactional):
         try:
             for batch in waiting:
                 await batch.wait()
+            if not self.settings.acks_number:
+                await self._wait_written()
         finally:
             self._sender.hurries_count -= 1
+
+    async def _wait_written(self) -> None:
+        """acks=0: what is settled may still wait for a broker that is slow to read it."""
+        timeout_ms = self.settings.delivery_timeout_ms
+        try:
+            async with asyncio.timeout(timeout_ms / 1_000):
+                await self._sender.wait_quiet()
+        except TimeoutError:
+            _log.warning("acks=0: a broker did not take all records in %d ms", timeout_ms)
 
     def _all_views(self) -> dict[str, TopicView]:
         return self._cluster.topics

@@ -68,6 +68,8 @@ class Sender:
         self._lanes: dict[Lane, None] = {}
         """Those that hold anything."""
         self._in_flight: dict[int, int] = {}
+        self._posted: dict[int, Channel] = {}
+        """acks=0: where requests went, by node."""
         self._muted_until: dict[int, float] = {}
         self._identifying: asyncio.Task[None] | None = None
         self._producer = (NO_SEQUENCE, NO_SEQUENCE)
@@ -93,8 +95,9 @@ class Sender:
             self._identifying.cancel()
 
     async def wait_quiet(self) -> None:
-        """Until no request is under way."""
-        while any(self._in_flight.values()):
+        """Until no request is under way, nor one without an answer that is not written yet."""
+        channels = self._posted.values()
+        while any(self._in_flight.values()) or any(each.unsent_bytes for each in channels):
             await self._quiet.wait()
 
     # ---- being told
@@ -147,6 +150,7 @@ class Sender:
 
     def _turn(self) -> None:
         self._is_due = False
+        self._quiet.wake()
         if self._is_closed:
             return
         try:
@@ -170,13 +174,12 @@ class Sender:
             if self.admits is not None and not self.admits(lane):
                 continue  # until `turn_soon` is called
             leader = self._cluster.leader_of(lane.topic, lane.partition)
-            if leader >= 0:
-                lane.meet(self._cluster.topics[lane.topic].id)
             if leader < 0:
                 self._cluster.refresh_soon()
             elif lane.needs_producer_id and not self._gives_producer_id(lane):
                 self._identify_soon()
             else:
+                lane.meet(self._cluster.topics[lane.topic].id)
                 by_leader.setdefault(leader, []).append(lane)
         for leader, lanes in by_leader.items():
             next_at = min(next_at, self._serve(leader, lanes, now))
@@ -218,7 +221,7 @@ class Sender:
         settings = self._settings
         if settings.acks_number:
             return self._in_flight.get(leader, 0) < settings.max_in_flight_requests_per_connection
-        channel.on_drained = self.turn_soon
+        self._posted[leader], channel.on_drained = channel, self.turn_soon
         return channel.unsent_bytes < settings.max_request_size
 
     def _take(self, lanes: list[Lane], now: float) -> Sent:
@@ -229,8 +232,8 @@ class Sender:
         room = self._settings.max_request_size
         for lane in lanes:
             head = lane.head
-            is_too_large = head is not None and sent and head.sent_bytes > room
-            batch = None if is_too_large else lane.next_batch(now)
+            fits = head is None or not sent or head.sent_bytes <= room
+            batch = lane.next_batch(now) if fits else None
             if batch is None:
                 left.append(lane)
             else:
@@ -270,11 +273,8 @@ class Sender:
                 rows = topics[batch.topic] = TopicProduceData(
                     name=batch.topic, topic_id=topic_id, partition_data=[]
                 )
-            rows.partition_data.append(
-                PartitionProduceData(
-                    index=batch.partition, records=batch.sealed(transactional=is_transactional)
-                )
-            )
+            records = batch.sealed(transactional=is_transactional)
+            rows.partition_data.append(PartitionProduceData(index=batch.partition, records=records))
         if is_transactional and not self.is_second_version():
             last = LAST_OF_FIRST_TRANSACTIONS
         request = ProduceRequest(
@@ -289,8 +289,7 @@ class Sender:
 
     def _answered(self, leader: int, sent: Sent, answer: Response | RpcError) -> None:
         self._in_flight[leader] -= 1
-        if not any(self._in_flight.values()):
-            self._quiet.wake()
+        self._quiet.wake()
         if isinstance(answer, ProduceResponse):
             self._take_answer(leader, sent, answer)
         else:
@@ -310,13 +309,13 @@ class Sender:
         for lane, batch in sent:
             if batch.is_settled:
                 continue
-            if (batch.topic, batch.partition) not in rows:
+            answer = rows.get((batch.topic, batch.partition))
+            if answer is None:
                 lane.unanswered(batch, "the answer leaves it out", now, self._retry_at(lane, now))
                 continue
-            row = rows[batch.topic, batch.partition]
-            code = code_of(row.error_code)
+            code = code_of(answer.error_code)
             if not code:
-                lane.acknowledged(batch, row.base_offset, row.log_append_time_ms)
+                lane.acknowledged(batch, answer.base_offset, answer.log_append_time_ms)
                 continue
             if code is ErrorCode.MESSAGE_TOO_LARGE and (halves := lane.halved(batch)):
                 for half in halves:
@@ -326,7 +325,7 @@ class Sender:
             retry_at = self._retry_at(lane, now)
             if code is ErrorCode.CONCURRENT_TRANSACTIONS:
                 retry_at = min(retry_at, now + CONCURRENT_PAUSE_S)
-            lane.refused(batch, code, row.error_message, now, retry_at)
+            lane.refused(batch, code, answer.error_message, now, retry_at)
         if is_stale:
             self._cluster.refresh_soon()
 

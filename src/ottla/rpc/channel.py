@@ -102,7 +102,7 @@ class Channel:
         self._correlation_id = 0
         self._failure: RpcError | None = None
         self.on_drained: Callable[[], None] = lambda: None
-        """Called when all that was sent has left."""
+        """Called when nothing that was sent is to be written any more: it has left, or is lost."""
         self._held: deque[Leaving] | None = None
         """While the login is renewed: what is to leave after that."""
         self._renewal: asyncio.TimerHandle | None = None
@@ -149,8 +149,10 @@ class Channel:
 
     @property
     def unsent_bytes(self) -> int:
-        """Of requests that the broker has not taken yet."""
-        return self._connection.unsent_bytes
+        """Of requests that are still to be written; none once it is closed."""
+        held = [part for parts, _ in self._held or () for part in parts]
+        sizes = (part.length if isinstance(part, FileRange) else len(part) for part in held)
+        return self._connection.unsent_bytes + sum(sizes) if self.is_open else 0
 
     @property
     def in_flight_count(self) -> int:
@@ -354,6 +356,7 @@ class Channel:
             if waiting is not None:
                 _settle(waiting, ChannelClosedError(str(failure)))
         self._held = None
+        self.on_drained()
 
 
 def _settle(waiting: _Waiting, outcome: Response | RpcError) -> None:
