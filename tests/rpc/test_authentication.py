@@ -238,9 +238,9 @@ def test_a_channel_that_ends_while_its_login_is_renewed(stage):
             await asyncio.sleep(0.000_1)
         held = channel.send(numbered(1))
         channel.post(numbered(2))
-        assert channel.in_flight_count == 2
+        assert channel.in_flight_count == 2 and channel.unsent_bytes > 20
         channel.close()
-        assert type(held.result()) is ChannelClosedError
+        assert channel.unsent_bytes == 0 and type(held.result()) is ChannelClosedError
         await asyncio.sleep(20)
 
     stage.play(script)
