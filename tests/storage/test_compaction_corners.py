@@ -10,7 +10,7 @@ from ottla.base.limits import WALKED_RECORDS_COUNT
 from ottla.records import sieve
 from ottla.records.batch import HEADER_BYTES, read_header, seal_batch
 from ottla.records.builder import build_batch
-from ottla.records.control import KEY, Marker, build_marker
+from ottla.records.control import KEY
 from ottla.records.record import Record
 from ottla.storage import compaction as compaction_module
 from ottla.storage import times
@@ -20,10 +20,8 @@ from ottla.storage.config import LogConfig
 from ottla.storage.flusher import flush_now
 from ottla.storage.leader_epochs import LeaderEpochs
 from ottla.storage.log import Log
-from ottla.storage.markers import marker_at
 from ottla.storage.names import LOG, file_name
 from ottla.storage.open_transactions import NONE_OPEN, OpenTransactions
-from ottla.storage.removal import remove_directories
 from ottla.storage.replacement import Replacement
 from ottla.storage.time_index import ENTRY as TIME_ENTRY
 from ottla.storage.transaction_index import ENTRY_BYTES, AbortedTransaction, TransactionIndex
@@ -108,17 +106,6 @@ def test_a_producer_that_is_forgotten_holds_nobody() -> None:
     assert transactions.first_unstable == transactions.first_open == 20
     transactions.drop(2)
     assert transactions.first_unstable == NONE_OPEN
-
-
-def test_a_control_batch_without_a_record_is_no_marker(disk: MemoryDisk) -> None:
-    marker = build_marker(Marker(True, 0), producer_id=7, producer_epoch=0, timestamp=1)
-    empty = sieve.empty_batch(read_header(marker))
-    disk.make_directory("data")
-    file = disk.open("data/file", create=True)
-    file.pwrite(marker, 0)
-    file.pwrite(empty, len(marker))
-    assert marker_at(file, 0, read_header(marker)) == Marker(True, 0)
-    assert marker_at(file, len(marker), read_header(empty)) is None
 
 
 def test_a_transaction_that_began_below_the_log_start_is_believed(disk: MemoryDisk) -> None:
@@ -367,9 +354,3 @@ def test_a_log_start_past_the_end_is_damage() -> None:
 
 def test_a_book_without_epochs_says_nothing(disk: MemoryDisk) -> None:
     assert not list(Known().epoch_findings(disk, "data/t-0", LeaderEpochs(), 0, 5))
-
-
-def test_a_directory_that_is_gone_already_is_passed_over(disk: MemoryDisk) -> None:
-    disk.make_directory("data/a")
-    remove_directories(disk, "data", ["data/b", "data/a"])
-    assert not disk.is_directory("data/a")

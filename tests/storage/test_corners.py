@@ -10,14 +10,11 @@ import pytest
 from ottla.base.errors import CorruptionError, KafkaError
 from ottla.records.control import Marker, build_marker
 from ottla.storage import reader, times
-from ottla.storage.checkpoints import write_whole
 from ottla.storage.config import LogConfig
 from ottla.storage.leader_epochs import LeaderEpochs
 from ottla.storage.log import Log
-from ottla.storage.names import SNAPSHOT, file_name
-from ottla.storage.producer_state import ProducerState
+from ottla.storage.names import file_name
 from ottla.storage.segment import Segment
-from ottla.storage.snapshots import Snapshots
 
 from .makers import DIRECTORY, TINY, append, batch_of, headers_of, make_log, read_all, reopen
 from .memory_disk import MemoryDisk
@@ -132,21 +129,6 @@ def test_a_log_start_that_was_advanced_twice_stays(disk: MemoryDisk) -> None:
     log.advance_start(5)
     log.advance_start(3)
     assert log.log_start_offset == 5
-
-
-def test_snapshots_up_to_an_offset(disk: MemoryDisk, caplog: pytest.LogCaptureFixture) -> None:
-    disk.make_directory(DIRECTORY)
-    snapshots = Snapshots(disk, DIRECTORY)
-    assert snapshots.at_most(9)[1] == 0
-    snapshots.take(ProducerState(), 4)
-    snapshots.take(ProducerState(), 8)
-    assert snapshots.at_most(9)[1] == 8
-    assert snapshots.at_most(7)[1] == 4
-    assert snapshots.at_most(3)[1] == 0
-    write_whole(disk, f"{DIRECTORY}/{file_name(8, SNAPSHOT)}", b"damaged", sync=False)
-    with caplog.at_level(logging.WARNING):
-        assert snapshots.at_most(9)[1] == 4
-    assert "producer snapshot passed over" in caplog.text
 
 
 def with_gap(disk: MemoryDisk) -> str:

@@ -28,6 +28,26 @@ def test_end_of() -> None:
     assert epochs.end_of(10, 40) == (-1, -1)
     assert epochs.end_of(-1, 40) == (-1, -1)
     assert book().end_of(0, 0) == (-1, -1)
+    assert book((0, 0), (5, 10)).end_of(0, 40) == (0, 10)
+    assert book((0, 0)).end_of(0, 40) == (0, 40)
+
+
+def test_what_is_not_known() -> None:
+    assert book().latest == -1
+    assert book((3, 7)).epoch_of(6) == -1
+
+
+def test_a_cut_that_changes_nothing_is_not_written() -> None:
+    for cut, is_dirty in ((4, False), (5, False), (6, True), (9, True)):
+        epochs = book((1, 5), (2, 9))
+        epochs.is_dirty = False
+        epochs.truncate_start(cut)
+        assert epochs.is_dirty == is_dirty, cut
+    for cut, is_dirty in ((10, False), (9, True)):
+        epochs = book((1, 5), (2, 9))
+        epochs.is_dirty = False
+        epochs.truncate_end(cut)
+        assert epochs.is_dirty == is_dirty, cut
 
 
 def test_an_epoch_that_wrote_nothing_gives_way() -> None:
@@ -70,6 +90,7 @@ def test_the_file(disk: MemoryDisk) -> None:
     for content in (
         b"0\n1\n5\n",
         b"0\n2\n5 4\n3 9\n",
+        b"0\n2\n5 4\n5 9\n",
         b"0\n2\n5 4\n6 4\n",
         b"0\n1\n5 4",
         b"0\n2\n5 4\n",

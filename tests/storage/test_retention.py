@@ -2,6 +2,7 @@ from dataclasses import replace
 
 from ottla.storage.log import Log
 from ottla.storage.removal import remove_files
+from ottla.storage.retention import deletable_count
 
 from .makers import (
     DIRECTORY,
@@ -66,6 +67,27 @@ def test_by_size(disk: MemoryDisk) -> None:
     assert delete_old_segments(log, 1_000, 30) == 0
 
 
+def test_no_bytes_at_all_is_not_without_a_limit(disk: MemoryDisk) -> None:
+    log = make_log(disk, replace(FOREVER, retention_bytes=0))
+    fill(log)
+    count = len(log.segments)
+    assert delete_old_segments(log, 1_000, 30) == count
+    assert log.log_start_offset == 30
+
+
+def test_a_time_to_come_is_not_believed(disk: MemoryDisk) -> None:
+    """Of an index; the records tell. One of this very moment is."""
+    log = make_log(disk, FOREVER)
+    fill(log)
+    log.settle()
+    log.close()
+    for ahead_ms, count in ((0, 0), (1, 1)):
+        again = reopen(disk.copy(), replace(TINY, retention_ms=100), is_clean=True)
+        first = again.segments[0]
+        first._max_timestamp = 10_000 + ahead_ms
+        assert delete_old_segments(again, 10_000, again.segments[1].base_offset) == count
+
+
 def test_a_time_index_that_lies_costs_nothing(disk: MemoryDisk) -> None:
     log = make_log(disk, FOREVER)
     fill(log, step_ms=1)
@@ -94,6 +116,21 @@ def test_by_log_start(disk: MemoryDisk) -> None:
     assert delete_old_segments(log, 1_000, 30) == len(bases) - 2
     assert (log.log_start_offset, len(log.segments)) == (30, 1)
     assert log.read(30, 100, 30) is None
+
+
+def test_what_lies_below_the_log_start_goes_whatever_its_times(disk: MemoryDisk) -> None:
+    log = make_log(disk, FOREVER)
+    fill(log)
+    log.advance_start(log.segments[1].base_offset)
+    count = deletable_count(
+        log.segments,
+        FOREVER,
+        1_000,
+        log_start_offset=log.log_start_offset,
+        log_end_offset=30,
+        high_watermark=30,
+    )
+    assert count == 1
 
 
 def test_a_compacted_topic_loses_only_what_was_deleted(disk: MemoryDisk) -> None:

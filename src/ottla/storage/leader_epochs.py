@@ -82,7 +82,7 @@ class LeaderEpochs:
         """Forget what ended before `start_offset`; the epoch that holds it starts there."""
         entries = self.entries
         slot = bisect_right(entries, start_offset, key=lambda entry: entry.start_offset)
-        if slot > 1 or (slot and entries[0].start_offset < start_offset):
+        if slot and entries[0].start_offset < start_offset:
             self.entries = [EpochStart(entries[slot - 1].epoch, start_offset), *entries[slot:]]
             self.is_dirty = True
 
