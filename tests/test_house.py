@@ -14,6 +14,7 @@ that breaks it.
 """
 
 import ast
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -400,6 +401,33 @@ def test_no_circles() -> None:
 
 def test_the_house_was_read() -> None:
     assert {module.room for module in HOUSE} >= {"base", "records", "protocol", "storage"}
+
+
+def test_the_page_of_the_house_is_true() -> None:
+    """It has every room, and what it names is there."""
+    page = (SOURCE.parent / "ARCHITECTURE.md").read_text()
+    rooms = {each.parent.name for each in (SOURCE / PACKAGE).glob("*/__init__.py")}
+    told = {name for row in re.findall(r"^\|(.*?\|.*?)\|", page, re.M) for name in words_of(row)}
+    assert told >= rooms
+    named = {name for name in words_of(page) if name.partition("/")[0] in rooms and "/" in name}
+    assert len(named) > 20
+    assert [name for name in sorted(named) if not is_there(name)] == []
+
+
+def words_of(text: str) -> list[str]:
+    return re.findall(r"`([a-z_/]+(?:\.\w+)?)`", text)
+
+
+def is_there(name: str) -> bool:
+    """A room's folder or module, and what is named of that (`room/module.Class`)."""
+    path = SOURCE / PACKAGE / name.partition(".")[0]
+    if path.is_dir():
+        return True
+    module = path.with_suffix(".py")
+    attribute = name.removesuffix(".py").partition(".")[2]
+    return (
+        module.exists() and re.search(rf"(def|class) {attribute}\b", module.read_text()) is not None
+    )
 
 
 def test_the_floors_go_down_only() -> None:
