@@ -8,7 +8,12 @@ from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import TopicPartition
 from ottla.client.admin import Admin
 from ottla.client.errors import ClientClosedError, RefusedError, TimedOutError
-from ottla.client.rows import NewTopic, ProducerState, Resource
+from ottla.client.rows import NewTopic, ProducerState, Resource, ScramDeletion
+from ottla.protocol.messages import describe_user_scram_credentials as describe_scram
+from ottla.protocol.messages.alter_user_scram_credentials import (
+    AlterUserScramCredentialsResponse,
+    AlterUserScramCredentialsResult,
+)
 from ottla.protocol.messages.create_topics import CreatableTopicResult, CreateTopicsResponse
 from ottla.protocol.messages.delete_groups import DeletableGroupResult, DeleteGroupsResponse
 from ottla.protocol.messages.delete_records import (
@@ -17,14 +22,21 @@ from ottla.protocol.messages.delete_records import (
     DeleteRecordsTopicResult,
 )
 from ottla.protocol.messages.find_coordinator import Coordinator, FindCoordinatorResponse
+from ottla.protocol.messages.init_producer_id import InitProducerIdResponse
 from ottla.protocol.messages.list_groups import ListedGroup, ListGroupsResponse
 from ottla.protocol.messages.metadata import MetadataResponse, MetadataResponseBroker
+from ottla.protocol.messages.offset_delete import (
+    OffsetDeleteResponse,
+    OffsetDeleteResponsePartition,
+    OffsetDeleteResponseTopic,
+)
 from ottla.rpc.errors import RpcError
 from tests.client.test_cluster import topic_row
 from tests.rpc.conftest import PORT, FakeBroker, versions_answer
 
 T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
 METADATA, FIND_COORDINATOR, LIST_GROUPS = 3, 10, 16
+DESCRIBE_SCRAM = 50
 CREATE_TOPICS, DELETE_RECORDS, DELETE_GROUPS = 19, 21, 42
 GARBAGE = [b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff", b"\0\0\0\x09garbage!!"]
 
@@ -160,6 +172,35 @@ def test_a_topic_that_the_nodes_do_not_know_yet_is_waited_for(stage):
         assert await admin.delete_records({T0: 4}) == {T0: 4}
 
     cluster.play(script)
+
+
+def test_a_topic_that_is_unknown_after_other_failures_is_waited_for_as_long(stage):
+    cluster = Cluster(stage)
+    cluster.answers[DELETE_RECORDS] = in_turn(*[GARBAGE[2]] * 5, records_gone)
+
+    async def script(admin):
+        call = asyncio.create_task(admin.delete_records({T0: 4}))
+        while len(cluster.nodes_asked(DELETE_RECORDS)) < 5:
+            await asyncio.sleep(0.01)
+        cluster.topic_error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        await asyncio.sleep(2)
+        cluster.topic_error = 0
+        assert await call == {T0: 4}
+
+    cluster.play(script)
+
+
+def test_nodes_that_came_and_went_are_known_to_what_asks_all_of_them(stage):
+    cluster = Cluster(stage, nodes=3)
+    cluster.node_ids = [1, 2]
+    cluster.answers[LIST_GROUPS] = in_turn(ListGroupsResponse())
+
+    async def script(admin):
+        cluster.node_ids = [1, 3]
+        assert await admin.list_groups() == []
+
+    cluster.play(script)
+    assert sorted(cluster.nodes_asked(LIST_GROUPS)) == [1, 3]
 
 
 def test_a_partition_without_a_leader_is_waited_for(stage):
@@ -371,6 +412,96 @@ def test_what_one_node_refuses_keeps_none_of_the_others(stage):
     cluster.play(script)
 
 
+def test_a_user_that_is_not_there_keeps_none_of_the_others(stage):
+    cluster = Cluster(stage)
+    rows = [
+        describe_scram.DescribeUserScramCredentialsResult(
+            user="a", credential_infos=[describe_scram.CredentialInfo(mechanism=1, iterations=4096)]
+        ),
+        describe_scram.DescribeUserScramCredentialsResult(
+            user="b", error_code=ErrorCode.RESOURCE_NOT_FOUND, credential_infos=[]
+        ),
+    ]
+    cluster.answers[DESCRIBE_SCRAM] = lambda node, request: (
+        describe_scram.DescribeUserScramCredentialsResponse(results=rows)
+    )
+
+    async def script(admin):
+        for users in (("a", "b"), ()):
+            with pytest.raises(RefusedError, match=r"^b: RESOURCE_NOT_FOUND") as told:
+                await admin.describe_user_scram_credentials(*users)
+            assert list(told.value.errors) == ["b"]
+            assert told.value.results == {"a": {"SCRAM-SHA-256": 4096}}
+
+    cluster.play(script)
+
+
+# ---- several requests to one node: what it did is not asked for again
+
+
+def one_by_one(asked, answer, name_of):
+    """Garbage for the second request; the names of all that come are noted."""
+
+    def reply(node, request):
+        asked.append(name_of(request))
+        return GARBAGE[2] if len(asked) == 2 else answer(request)
+
+    return reply
+
+
+def test_who_was_fenced_is_not_fenced_again(stage):
+    cluster, asked = Cluster(stage), []
+    cluster.answers[22] = one_by_one(
+        asked,
+        lambda request: InitProducerIdResponse(producer_id=len(asked), producer_epoch=1),
+        lambda request: request.transactional_id,
+    )
+
+    async def script(admin):
+        fenced = await admin.fence_producers("a", "b", "c")
+        assert {name: row.producer_id for name, row in fenced.items()} == {"a": 1, "b": 3, "c": 4}
+
+    cluster.play(script)
+    assert asked == ["a", "b", "b", "c"]
+
+
+def test_what_a_login_was_changed_to_is_not_changed_again(stage):
+    """A second deletion would be told as RESOURCE_NOT_FOUND."""
+    cluster, asked = Cluster(stage), []
+    result = AlterUserScramCredentialsResult(user="u")
+    cluster.answers[51] = one_by_one(
+        asked,
+        lambda _: AlterUserScramCredentialsResponse(results=[result]),
+        lambda request: [row.mechanism for row in request.deletions],
+    )
+
+    async def script(admin):
+        await admin.alter_user_scram_credentials(
+            ScramDeletion("u", "SCRAM-SHA-256"), ScramDeletion("u", "SCRAM-SHA-512")
+        )
+
+    cluster.play(script)
+    assert asked == [[1], [2], [2]]
+
+
+def test_offsets_that_were_deleted_are_not_deleted_again(stage):
+    cluster, asked = Cluster(stage), []
+    topic = OffsetDeleteResponseTopic(
+        name="t", partitions=[OffsetDeleteResponsePartition(partition_index=0)]
+    )
+    cluster.answers[47] = one_by_one(
+        asked,
+        lambda _: OffsetDeleteResponse(topics=[topic]),
+        lambda request: request.group_id,
+    )
+
+    async def script(admin):
+        await admin.delete_group_offsets({"g": [T0], "h": [T0]})
+
+    cluster.play(script)
+    assert asked == ["g", "h", "h"]
+
+
 # ---- what cannot be sent
 
 
@@ -416,6 +547,24 @@ def test_a_call_under_way_ends_when_the_admin_closes(stage):
 
     cluster.play(script)
     assert len(cluster.nodes_asked(CREATE_TOPICS)) == len(cluster.nodes_asked(LIST_GROUPS)) == 1
+
+
+def test_a_closed_admin_connects_to_nobody_else(stage):
+    """A metadata request that was under way is not asked of the next node."""
+    cluster = Cluster(stage, nodes=3)
+
+    async def script(admin):
+        metadata_asked = []
+        cluster._metadata = lambda: metadata_asked.append(1)
+        call = asyncio.create_task(admin.delete_records({T0: 1}))
+        await asyncio.sleep(1)
+        await admin.close()
+        with pytest.raises(ClientClosedError):
+            await call
+        await asyncio.sleep(5)
+        assert len(metadata_asked) == 1
+
+    cluster.play(script)
 
 
 def test_a_cancelled_call_leaves_the_admin_usable(stage):

@@ -97,7 +97,8 @@ class OldBroker:
     """Kafka 2.1, as far as an admin asks it. A topic `t` whose `retention.ms` is set."""
 
     def __init__(self, stage, *, is_sensitive=False):
-        self.is_sensitive = is_sensitive
+        self.configs = [("retention.ms", "77", 1, is_sensitive), ("segment.ms", "9", 5, False)]
+        """Name, value, source, and whether it is a secret."""
         self.asked = {}
         """Version and request, the last one of each API."""
         stage.listen(self._answer)
@@ -147,10 +148,7 @@ class OldBroker:
             configs.DescribeConfigsResourceResult(
                 name=name, value=value, read_only=False, config_source=source, is_sensitive=secret
             )
-            for name, value, source, secret in (
-                ("retention.ms", "77", 1, self.is_sensitive),
-                ("segment.ms", "9", 5, False),
-            )
+            for name, value, source, secret in self.configs
         ]
         result = configs.DescribeConfigsResult(resource_type=2, resource_name="t", configs=rows)
         return configs.DescribeConfigsResponse(results=[result])
@@ -278,6 +276,29 @@ def test_configs_on_kafka_2_1_are_read_and_replaced(stage):
             admin.alter_configs(Resource.TOPIC, "t", append={"cleanup.policy": "compact"})
         )
         await too_old(admin.list_config_resources())
+
+    played(stage, script)
+
+
+@pytest.mark.parametrize(("name", "kept"), [("1", "own"), ("", "of.all")])
+def test_what_an_old_broker_has_of_its_own_and_what_all_have_are_two_things(stage, name, kept):
+    broker = OldBroker(stage)
+    broker.configs = [("own", "1", 2, False), ("of.all", "2", 3, False), ("file", "3", 4, False)]
+
+    async def script(admin):
+        await admin.alter_configs(Resource.BROKER, name, {"x": "5"})
+        _, request = broker.asked[ApiKey.ALTER_CONFIGS]
+        assert {each.name for each in request.resources[0].configs} == {kept, "x"}
+
+    played(stage, script)
+
+
+def test_configs_whose_source_nobody_knows_are_not_replaced(stage):
+    broker = OldBroker(stage)
+
+    async def script(admin):
+        await too_old(admin.alter_configs(Resource.GROUP, "g", {"x": "5"}))
+        assert ApiKey.ALTER_CONFIGS not in broker.asked
 
     played(stage, script)
 

@@ -23,8 +23,10 @@ SET: Final = 0
 DELETE: Final = 1
 APPEND: Final = 2
 SUBTRACT: Final = 3
-SET_HERE: Final = {Resource.TOPIC: (1,), Resource.BROKER: (2, 3)}
-"""Sources of configs that were set of a resource itself."""
+DYNAMIC_DEFAULT: Final = 3
+"""The source of what is set of all brokers at once, which have no name."""
+SET_HERE: Final = {Resource.TOPIC: 1, Resource.BROKER: 2}
+"""The source of what is set of a resource itself."""
 
 
 class ConfigAdmin(Asking):
@@ -87,7 +89,8 @@ class ConfigAdmin(Asking):
                 lambda answer: _check(answer.responses, name),
             )
         except KafkaError as error:
-            if error.code is not ErrorCode.UNSUPPORTED_VERSION or append or subtract:
+            is_too_old = error.code is ErrorCode.UNSUPPORTED_VERSION
+            if not is_too_old or append or subtract or resource not in SET_HERE:
                 raise
             await self._replace_configs(resource, name, changes or {}, validate_only)
 
@@ -96,9 +99,10 @@ class ConfigAdmin(Asking):
     ) -> None:
         """As brokers before 2.3 have it: what is not sent is taken back."""
         there = await self.describe_configs(resource, name)
+        source = SET_HERE[resource] if name else DYNAMIC_DEFAULT
         wanted: dict[str, str | None] = {}
         for entry in there.values():
-            if entry.source in SET_HERE.get(resource, ()):
+            if entry.source == source:
                 wanted[entry.name] = entry.value
                 if entry.is_sensitive and entry.name not in changes:
                     raise ClientError(f"{name}: the broker would lose {entry.name}: set it as well")

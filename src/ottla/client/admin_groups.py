@@ -11,6 +11,7 @@ from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import TopicPartition
 from ottla.client.asking import Asking, partition_of, refusal
 from ottla.client.cluster import KeyType
+from ottla.client.errand import one_by_one
 from ottla.client.errors import ClientError, code_of
 from ottla.client.rows import GroupDescription, GroupListing, GroupMember
 from ottla.protocol.api_key import ApiKey
@@ -22,7 +23,9 @@ from ottla.protocol.messages import (
     list_groups,
 )
 from ottla.protocol.messages.delete_groups import DeleteGroupsRequest, DeleteGroupsResponse
+from ottla.rpc.errors import RpcError
 
+Refusals = Mapping[str, KafkaError | RpcError | None]
 MANY_MEMBERS: Final = 3
 """Of LeaveGroup: the first version that names several members, and instances."""
 DEAD: Final = "Dead"
@@ -50,7 +53,8 @@ class GroupAdmin(Asking):
                 ]
             }
 
-        found = await self._each("list_groups", self._nodes(), self._nodes_of(), ask)
+        nodes = await self._all_nodes("list_groups")
+        found = await self._each("list_groups", nodes, self._nodes_of(), ask)
         by_id = {row.group_id: row for rows in found.values() for row in rows}
         return [by_id[group_id] for group_id in sorted(by_id)]
 
@@ -111,7 +115,7 @@ class GroupAdmin(Asking):
         for member in members.values():
             member.reason = reason
 
-        async def ask(node: int, names: Sequence[str]) -> dict[str, KafkaError | None]:
+        async def ask(node: int, names: Sequence[str]) -> Refusals:
             return await self._leave(node, group_id, {name: members[name] for name in names})
 
         route = self._coordinators(KeyType.GROUP, lambda _: group_id)
@@ -119,20 +123,19 @@ class GroupAdmin(Asking):
 
     async def _leave(
         self, node: int, group_id: str, members: Mapping[str, leave_group.MemberIdentity]
-    ) -> dict[str, KafkaError | None]:
+    ) -> Refusals:
         channel = await self._cluster.peer(node).connected()
         if channel.versions.pick(ApiKey.LEAVE_GROUP) < MANY_MEMBERS:
-            left: dict[str, KafkaError | None] = {}
-            for name, member in members.items():
-                if member.group_instance_id is not None:
-                    left[name] = KafkaError(
-                        ErrorCode.UNSUPPORTED_VERSION, f"{name}: the broker knows no instance ids"
+
+            async def leave(name: str) -> None:
+                if members[name].group_instance_id is not None:
+                    raise KafkaError(
+                        ErrorCode.UNSUPPORTED_VERSION, "the broker knows no instance ids"
                     )
-                    continue
                 one = leave_group.LeaveGroupRequest(group_id=group_id, member_id=name)
-                response = await channel.ask(one, leave_group.LeaveGroupResponse)
-                left[name] = refusal(response.error_code, None, name)
-            return left
+                await self._send(node, one, leave_group.LeaveGroupResponse)
+
+            return await one_by_one(list(members), leave)
         request = leave_group.LeaveGroupRequest(group_id=group_id, members=list(members.values()))
         response = await self._send(node, request, leave_group.LeaveGroupResponse)
         return {

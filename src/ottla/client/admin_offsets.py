@@ -7,6 +7,7 @@ from ottla.base.errors import KafkaError
 from ottla.base.ids import TopicPartition
 from ottla.client.asking import Asking, Key, by_topic, partition_of, refusal
 from ottla.client.cluster import KeyType
+from ottla.client.errand import one_by_one
 from ottla.client.offsets import LAST_BY_NAME, OffsetAndMetadata
 from ottla.protocol.api_key import ApiKey
 from ottla.protocol.messages.offset_commit import (
@@ -30,10 +31,11 @@ from ottla.protocol.messages.offset_fetch import (
     OffsetFetchResponseTopic,
     OffsetFetchResponseTopics,
 )
+from ottla.rpc.errors import RpcError
 
 Place = tuple[str, TopicPartition]
 """A group and a partition."""
-Refusals = dict[Place, KafkaError | None]
+Refusals = dict[Place, KafkaError | RpcError | None]
 Committed = dict[TopicPartition, OffsetAndMetadata]
 MANY_GROUPS: Final = 8
 """Of OffsetFetch: the first version that asks for several groups at once."""
@@ -60,13 +62,17 @@ class OffsetAdmin(Asking):
             group_id: None if keys is None else by_topic(keys) for group_id, keys in wanted.items()
         }
 
-        async def ask(node: int, ids: Sequence[str]) -> dict[str, Committed | KafkaError]:
+        async def ask(
+            node: int, ids: Sequence[str]
+        ) -> Mapping[str, Committed | KafkaError | RpcError]:
             channel = await self._cluster.peer(node).connected()
             if channel.versions.pick(ApiKey.OFFSET_FETCH, LAST_BY_NAME) < MANY_GROUPS:
-                return {
-                    each: await self._offsets_of_one(node, each, topics[each], require_stable)
-                    for each in ids
-                }
+
+                async def one(group_id: str) -> Committed | KafkaError:
+                    rows = topics[group_id]
+                    return await self._offsets_of_one(node, group_id, rows, require_stable)
+
+                return await one_by_one(ids, one)
             request = OffsetFetchRequest(
                 groups=[_asked_group(each, topics[each]) for each in ids],
                 require_stable=require_stable,
@@ -91,10 +97,7 @@ class OffsetAdmin(Asking):
                 for name, indexes in topics.items()
             ]
         request = OffsetFetchRequest(group_id=group_id, topics=rows, require_stable=require_stable)
-        try:
-            response = await self._send(node, request, OffsetFetchResponse, last=LAST_BY_NAME)
-        except KafkaError as error:
-            return error
+        response = await self._send(node, request, OffsetFetchResponse, last=LAST_BY_NAME)
         return _committed(response.topics)
 
     async def alter_group_offsets(
@@ -155,14 +158,15 @@ class OffsetAdmin(Asking):
         """Ask group by group: what concerns all of one does not concern another."""
 
         async def ask(node: int, items: Sequence[Place]) -> Refusals:
+            keys: dict[str, list[Key]] = {}
+            for group_id, key in items:
+                keys.setdefault(group_id, []).append(key)
+            asked = await one_by_one(list(keys), lambda each: ask_group(node, each, keys[each]))
             found: Refusals = {}
-            for group_id in dict.fromkeys(group_id for group_id, _ in items):
-                keys = [key for each, key in items if each == group_id]
-                try:
-                    found |= await ask_group(node, group_id, keys)
-                except KafkaError as error:
-                    refused = KafkaError(error.code, f"{group_id}: {error.message}")
-                    found |= dict.fromkeys(((group_id, key) for key in keys), refused)
+            for group_id, outcome in asked.items():
+                if isinstance(outcome, KafkaError | RpcError):
+                    outcome = {(group_id, partition_of(key)): outcome for key in keys[group_id]}
+                found |= outcome
             return found
 
         route = self._coordinators(KeyType.GROUP, lambda place: place[0])

@@ -12,8 +12,9 @@ from ottla.client.asking import (
     by_topic,
     partition_of,
     refusal,
+    settled,
 )
-from ottla.client.errors import RefusedError, code_of
+from ottla.client.errors import code_of
 from ottla.client.rows import FutureReplica, LogDir, Reassignment
 from ottla.protocol.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
@@ -56,7 +57,7 @@ class ReplicaAdmin(Asking):
             response = await self._send(node, request, DescribeLogDirsResponse)
             return {node: [_log_dir(node, row) for row in response.results]}
 
-        nodes = broker_ids or self._nodes()
+        nodes = broker_ids or await self._all_nodes("describe_log_dirs")
         found = await self._each("describe_log_dirs", nodes, self._nodes_of(), ask)
         return [row for rows in found.values() for row in rows]
 
@@ -117,13 +118,11 @@ class ReplicaAdmin(Asking):
 
         controller = self._controller()
         if partitions is None:
-            found = _elections(await self._one(controller, request(None), ElectLeadersResponse))
-            errors = {key: each for key, each in found.items() if isinstance(each, KafkaError)}
-            if errors:
-                raise RefusedError(errors, {key: found[key] for key in found.keys() - errors})
+            response = await self._one(controller, request(None), ElectLeadersResponse)
+            found = settled(_elections(response))
         else:
             wanted = [partition_of(key) for key in partitions]
-            found = dict(await self._each("elect_leaders", wanted, controller, ask))
+            found = await self._each("elect_leaders", wanted, controller, ask)
         return [key for key, is_new in found.items() if is_new]
 
     async def alter_partition_reassignments(

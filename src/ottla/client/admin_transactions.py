@@ -5,11 +5,13 @@ To end a transaction that a lost producer left open in a partition: `describe_pr
 """
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import TopicPartition
 from ottla.client.asking import Asking, Key, by_topic, partition_of, refusal
 from ottla.client.cluster import KeyType
+from ottla.client.errand import one_by_one
 from ottla.client.rows import (
     FencedProducer,
     ProducerState,
@@ -28,6 +30,7 @@ from ottla.protocol.messages.write_txn_markers import (
     WriteTxnMarkersRequest,
     WriteTxnMarkersResponse,
 )
+from ottla.rpc.errors import RpcError
 
 
 class TransactionAdmin(Asking):
@@ -61,7 +64,8 @@ class TransactionAdmin(Asking):
                 ]
             }
 
-        found = await self._each("list_transactions", self._nodes(), self._nodes_of(), ask)
+        nodes = await self._all_nodes("list_transactions")
+        found = await self._each("list_transactions", nodes, self._nodes_of(), ask)
         return sorted(row for rows in found.values() for row in rows)
 
     async def describe_transactions(
@@ -137,19 +141,17 @@ class TransactionAdmin(Asking):
         """Shut out the producers that have these ids, and abort what they left open. The id and
         epoch that the next producer will go on from."""
 
-        async def ask(node: int, ids: Sequence[str]) -> dict[str, FencedProducer | KafkaError]:
-            found: dict[str, FencedProducer | KafkaError] = {}
-            for name in ids:
-                request = InitProducerIdRequest(
-                    transactional_id=name, transaction_timeout_ms=self.settings.request_timeout_ms
-                )
-                try:
-                    response = await self._send(node, request, InitProducerIdResponse)
-                except KafkaError as error:
-                    found[name] = KafkaError(error.code, f"{name}: {error.message}")
-                else:
-                    found[name] = FencedProducer(response.producer_id, response.producer_epoch)
-            return found
+        async def fence(node: int, name: str) -> FencedProducer:
+            request = InitProducerIdRequest(
+                transactional_id=name, transaction_timeout_ms=self.settings.request_timeout_ms
+            )
+            response = await self._send(node, request, InitProducerIdResponse)
+            return FencedProducer(response.producer_id, response.producer_epoch)
+
+        async def ask(
+            node: int, ids: Sequence[str]
+        ) -> dict[str, FencedProducer | KafkaError | RpcError]:
+            return await one_by_one(ids, partial(fence, node))
 
         route = self._coordinators(KeyType.TRANSACTION)
         return await self._each("fence_producers", transactional_ids, route, ask)

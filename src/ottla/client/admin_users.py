@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ottla.base.errors import KafkaError
-from ottla.client.asking import Asking, raise_named, refusal
+from ottla.client.asking import Asking, raise_named, refusal, settled
 from ottla.client.errors import ClientError
 from ottla.client.rows import Match, NewScramCredential, QuotaRow, ScramDeletion
 from ottla.protocol.messages.alter_client_quotas import (
@@ -31,6 +31,7 @@ from ottla.protocol.messages.describe_user_scram_credentials import (
     DescribeUserScramCredentialsResponse,
     UserName,
 )
+from ottla.rpc.errors import RpcError
 from ottla.security.sasl import ITERATIONS_MIN, SCRAM_HASHES
 
 MECHANISM_NUMBERS: Final = {"SCRAM-SHA-256": 1, "SCRAM-SHA-512": 2}
@@ -40,27 +41,27 @@ SALT_BYTES: Final = 24
 EXACT, DEFAULT, ANY = 0, 1, 2
 
 Change = NewScramCredential | ScramDeletion
+Credentials = dict[str, int]
+"""Iterations by mechanism."""
 Login = tuple[str, str]
 """A user and a mechanism."""
 
 
 class UserAdmin(Asking):
-    async def describe_user_scram_credentials(self, *users: str) -> dict[str, dict[str, int]]:
+    async def describe_user_scram_credentials(self, *users: str) -> dict[str, Credentials]:
         """Iterations by mechanism, by user (of all, where none is named)."""
-        request = DescribeUserScramCredentialsRequest(
-            users=[UserName(name=name) for name in users] or None
-        )
-        response = await self._one(
-            self._anyone(), request, DescribeUserScramCredentialsResponse, _check_users
-        )
-        names = {number: name for name, number in MECHANISM_NUMBERS.items()}
-        return {
-            row.user: {
-                names.get(each.mechanism, str(each.mechanism)): each.iterations
-                for each in row.credential_infos
-            }
-            for row in response.results
-        }
+        what, expected = "describe_user_scram_credentials", DescribeUserScramCredentialsResponse
+
+        def request(names: Sequence[str]) -> DescribeUserScramCredentialsRequest:
+            rows = [UserName(name=name) for name in names]
+            return DescribeUserScramCredentialsRequest(users=rows or None)
+
+        async def ask(node: int, names: Sequence[str]) -> dict[str, Credentials | KafkaError]:
+            return _credentials(await self._send(node, request(names), expected))
+
+        if users:
+            return await self._each(what, users, self._anyone(), ask)
+        return settled(_credentials(await self._one(self._anyone(), request(()), expected)))
 
     async def alter_user_scram_credentials(self, *changes: Change) -> None:
         """Make, replace or delete what users log in with; of a mechanism the last change counts."""
@@ -68,13 +69,18 @@ class UserAdmin(Asking):
             _check_change(change)
         wanted = {(change.user, change.mechanism): change for change in changes}
 
-        async def ask(node: int, items: Sequence[Login]) -> dict[Login, KafkaError | None]:
-            found: dict[Login, KafkaError | None] = {}
+        async def ask(
+            node: int, items: Sequence[Login]
+        ) -> dict[Login, KafkaError | RpcError | None]:
+            found: dict[Login, KafkaError | RpcError | None] = {}
             left = list(items)
             while left:  # Kafka takes one change of a user in a request
                 part = {login[0]: login for login in reversed(left)}
                 request = self._scram_request([wanted[login] for login in part.values()])
-                response = await self._send(node, request, AlterUserScramCredentialsResponse)
+                try:
+                    response = await self._send(node, request, AlterUserScramCredentialsResponse)
+                except (KafkaError, RpcError) as failure:
+                    return found | dict.fromkeys(left, failure)
                 for row in response.results:
                     if row.user in part:
                         error = refusal(row.error_code, row.error_message, row.user)
@@ -174,6 +180,15 @@ def _check_change(change: Change) -> None:
         )
 
 
-def _check_users(response: DescribeUserScramCredentialsResponse) -> None:
-    for row in response.results:
-        raise_named(row.error_code, row.error_message, row.user)
+def _credentials(
+    response: DescribeUserScramCredentialsResponse,
+) -> dict[str, Credentials | KafkaError]:
+    names = {number: name for name, number in MECHANISM_NUMBERS.items()}
+    return {
+        row.user: refusal(row.error_code, row.error_message, row.user)
+        or {
+            names.get(each.mechanism, str(each.mechanism)): each.iterations
+            for each in row.credential_infos
+        }
+        for row in response.results
+    }

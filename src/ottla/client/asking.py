@@ -15,10 +15,18 @@ from ottla.base.world import World
 from ottla.client import offsets
 from ottla.client.cluster import Cluster, KeyType
 from ottla.client.errand import Ask, Errand
-from ottla.client.errors import TimedOutError, code_of, raise_for
+from ottla.client.errors import RefusedError, TimedOutError, code_of, raise_for
 from ottla.client.life import Life
 from ottla.client.options import AdminOptions
-from ottla.client.routes import Anyone, Controller, Coordinators, Leaders, Nodes, Route
+from ottla.client.routes import (
+    Anyone,
+    Controller,
+    Coordinators,
+    Leaders,
+    Nodes,
+    Route,
+    metadata_of,
+)
 from ottla.client.settings import ClientSettings, at_least
 from ottla.protocol.api_key import ApiKey
 from ottla.protocol.message import Request, Response
@@ -59,9 +67,9 @@ class Asking(Life):
     async def __aexit__(self, *_: Any) -> None:
         await self.close()
 
-    def _nodes(self) -> list[int]:
-        """Ids of the nodes; ClientClosedError where the admin is not open."""
-        self._require_open()
+    async def _all_nodes(self, what: str) -> list[int]:
+        """Ids of the nodes that there are now."""
+        await self._patiently(what, lambda: metadata_of(self._cluster, ()))
         return sorted(self._cluster.nodes)
 
     # ---- errands
@@ -155,6 +163,15 @@ def refusal(number: int, message: str | None, name: object) -> KafkaError | None
         return None
     code = code_of(number)
     return KafkaError(code, f"{name}: {message or code.name}")
+
+
+def settled(found: Mapping[K, V | KafkaError]) -> dict[K, V]:
+    """The results; RefusedError where there are errors."""
+    errors = {key: each for key, each in found.items() if isinstance(each, KafkaError)}
+    results = {key: each for key, each in found.items() if not isinstance(each, KafkaError)}
+    if errors:
+        raise RefusedError(errors, results)
+    return results
 
 
 def raise_named(number: int, message: str | None, name: object) -> None:

@@ -30,7 +30,7 @@ from ottla.client.errors import (
 )
 from ottla.client.settings import Address, ClientSettings
 from ottla.client.topology import KeyType as KeyType
-from ottla.client.topology import NodeView, TopicView, topic_view
+from ottla.client.topology import NodeView, TopicView, node_views, topic_view
 from ottla.protocol.api_key import ApiKey
 from ottla.protocol.message import Request, Response
 from ottla.protocol.messages.find_coordinator import (
@@ -253,12 +253,7 @@ class Cluster:
         self.is_whole = is_whole
         self.cluster_id = response.cluster_id
         self.controller_id = response.controller_id
-        self.take_nodes(
-            {
-                row.node_id: NodeView(row.node_id, row.host, row.port, row.rack)
-                for row in response.brokers
-            }
-        )
+        self.take_nodes(node_views(response.brokers))
         if is_whole:
             there = {row.name for row in response.topics}
             self.topics = {name: view for name, view in self.topics.items() if name in there}
@@ -340,6 +335,8 @@ class Cluster:
                 call(node_id, failure)
 
     def _new_peer(self, host: str, port: int) -> Peer:
+        if self._is_closed:
+            raise ConnectError("the client is closed")
         settings = self.settings
         return Peer(self.world, host, port, settings.channel, settings.reconnect_backoff)
 

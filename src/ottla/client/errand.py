@@ -11,6 +11,7 @@ UNKNOWN_TRIES times: brokers learn of a new one after the controller has made it
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
@@ -22,7 +23,7 @@ from ottla.rpc.errors import ConnectError, RpcError, VersionMismatchError
 
 K = TypeVar("K")
 V = TypeVar("V")
-Ask = Callable[[int, Sequence[K]], Awaitable[Mapping[K, V | KafkaError]]]
+Ask = Callable[[int, Sequence[K]], Awaitable[Mapping[K, V | KafkaError | RpcError]]]
 """Asks a node for items: what came of each. Raises what concerns all of them."""
 
 UNKNOWN_TRIES: Final = 4
@@ -42,11 +43,10 @@ class Errand(Generic[K, V]):
         self._errors: dict[K, KafkaError] = {}
         self._route = route
         self._ask = ask
-        self._tries_count = 0
+        self._unknown_counts: Counter[K] = Counter()
 
     async def attempt(self) -> None:
         """Ask for what is left. Raises why, where something still is."""
-        self._tries_count += 1
         by_node: dict[int, list[K]] = {}
         for item, place in (await self._places()).items():
             if isinstance(place, int):
@@ -86,16 +86,15 @@ class Errand(Generic[K, V]):
     def _failed(self, item: K, failure: KafkaError | RpcError) -> None:
         if isinstance(failure, VersionMismatchError):
             failure = KafkaError(ErrorCode.UNSUPPORTED_VERSION, str(failure))
-        if isinstance(failure, KafkaError) and not self._may_pass(failure.code):
+        if isinstance(failure, KafkaError) and not self._may_pass(item, failure.code):
             self._errors[item] = failure
             del self._left[item]
         else:
             self._left[item] = failure
 
-    def _may_pass(self, code: ErrorCode) -> bool:
-        if code in _UNKNOWN and self._tries_count >= UNKNOWN_TRIES:
-            return False
-        return code in self._route.again
+    def _may_pass(self, item: K, code: ErrorCode) -> bool:
+        self._unknown_counts[item] += code in _UNKNOWN
+        return code in self._route.again and self._unknown_counts[item] < UNKNOWN_TRIES
 
     def give_up(self, late: ClientError) -> None:
         """The time is over: what is left has failed. Raises `late` where nothing is settled."""
@@ -116,6 +115,24 @@ class Errand(Generic[K, V]):
                 raise first
             raise RefusedError(self._errors, self._results)
         return {item: self._results[item] for item in self._wanted}
+
+
+async def one_by_one(
+    items: Sequence[K], ask: Callable[[K], Awaitable[V]]
+) -> dict[K, V | KafkaError | RpcError]:
+    """What came of each, where a node has to be asked for one at a time. A node that fails keeps
+    what it answered before."""
+    found: dict[K, V | KafkaError | RpcError] = {}
+    for item in items:
+        try:
+            found[item] = await ask(item)
+        except (RpcError, AuthenticationError) as failure:
+            return found | dict.fromkeys(items[len(found) :], failure)
+        except EncodeError as error:
+            found[item] = _unsendable(error)
+        except KafkaError as error:
+            found[item] = KafkaError(error.code, f"{item}: {error.message}")
+    return found
 
 
 def _unsendable(error: EncodeError) -> KafkaError:

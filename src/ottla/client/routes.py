@@ -7,14 +7,14 @@ after which another try may do better; each other is final.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from ottla.base.errors import ErrorCode, KafkaError
 from ottla.base.ids import PartitionIndex, TopicPartition
 from ottla.client.cluster import Cluster, KeyType
-from ottla.client.errors import STALE_COORDINATOR, STALE_METADATA, code_of
-from ottla.client.topology import NodeView
+from ottla.client.errors import STALE_COORDINATOR, STALE_METADATA, code_of, raise_for
+from ottla.client.topology import node_views
 from ottla.protocol.messages.metadata import (
     MetadataRequest,
     MetadataRequestTopic,
@@ -151,18 +151,7 @@ class Leaders:
 
     async def find(self, items: Sequence[TopicPartition]) -> dict[TopicPartition, Place]:
         names = dict.fromkeys(key.topic for key in items)
-        request = MetadataRequest(
-            topics=[MetadataRequestTopic(name=name) for name in names],
-            allow_auto_topic_creation=False,
-        )
-        response = await self._cluster.ask_any(request, MetadataResponse)
-        if response.brokers:
-            self._cluster.take_nodes(
-                {
-                    row.node_id: NodeView(row.node_id, row.host, row.port, row.rack)
-                    for row in response.brokers
-                }
-            )
+        response = await metadata_of(self._cluster, names)
         places: dict[TopicPartition, Place] = {}
         for topic in response.topics:
             name, code = topic.name or "", code_of(topic.error_code)
@@ -181,6 +170,19 @@ class Leaders:
 
     def missed(self, item: TopicPartition, node_id: int) -> None:
         return
+
+
+async def metadata_of(cluster: Cluster, names: Iterable[str]) -> MetadataResponse:
+    """What a node knows now of these topics; the cluster takes the nodes that it names."""
+    request = MetadataRequest(
+        topics=[MetadataRequestTopic(name=name) for name in names],
+        allow_auto_topic_creation=False,
+    )
+    response = await cluster.ask_any(request, MetadataResponse)
+    raise_for(response.error_code)
+    if response.brokers:
+        cluster.take_nodes(node_views(response.brokers))
+    return response
 
 
 def _error(key: TopicPartition, code: ErrorCode) -> KafkaError:

@@ -5,13 +5,13 @@ back: an answer of a broker that lags behind is not believed about partitions wh
 is known already.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
 from ottla.base.ids import ZERO_UUID, Uuid
 from ottla.client.errors import code_of
-from ottla.protocol.messages.metadata import MetadataResponseTopic
+from ottla.protocol.messages.metadata import MetadataResponseBroker, MetadataResponseTopic
 
 
 class KeyType(IntEnum):
@@ -55,6 +55,10 @@ class TopicView:
 
     def __len__(self) -> int:
         return len(self.partitions)
+
+
+def node_views(rows: Iterable[MetadataResponseBroker]) -> dict[int, NodeView]:
+    return {row.node_id: NodeView(row.node_id, row.host, row.port, row.rack) for row in rows}
 
 
 def topic_view(
