@@ -421,9 +421,21 @@ def test_what_is_deleted_does_not_come_back_with_a_transaction(how: str) -> None
                 return Outcome(machine.admin.delete("g"), "gone")
             return Outcome(machine.offsets.delete(machine.offsets.deletable("g"), "t", 0), "gone")
 
+        await place.answer(pending(place, 2, 20))
         place.perform(delete)
-        end(place, 1)
+        await asyncio.sleep(1)
+        for _ in range(2):
+            assert place.machine.groups.ids() == []
+            assert not place.machine.groups.pending.has("g", "t", 0)
+            place = await restarted(place)
+        await place.answer(pending(place, 3, 30))
+        for producer in (1, 2):
+            end(place, producer)
         assert place.committed() is None
-        assert (await restarted(place)).committed() is None
+        place = await restarted(place)
+        assert place.committed() is None
+        end(place, 3)
+        assert place.committed() == 30
+        assert (await restarted(place)).committed() == 30
 
     on_loop(test)

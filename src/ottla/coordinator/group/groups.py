@@ -137,7 +137,10 @@ class Groups:
             self._put_offset(record)
 
     def _replay_offset(self, record: OffsetRecord) -> None:
-        self.pending.supersede(record.key)
+        if record.value is None:
+            self.pending.forget(record.key)
+        else:
+            self.pending.supersede(record.key)
         self._put_offset(record)
 
     def _put_offset(self, record: OffsetRecord) -> None:

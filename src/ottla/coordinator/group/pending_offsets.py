@@ -2,7 +2,8 @@
 
 Each counts when its transaction commits, unless the group committed the same partition otherwise
 meanwhile: what is later in the log stands, in whatever order the transactions end. Until then
-whoever asks for a stable offset of that partition waits (KIP-447).
+whoever asks for a stable offset of that partition waits (KIP-447). An offset that is forgotten
+takes along what is pending of its partition.
 """
 
 from collections.abc import Iterator
@@ -29,8 +30,15 @@ class PendingOffsets:
         group.setdefault(place[1:], {})[producer_id] = None
 
     def supersede(self, key: OffsetKey) -> None:
-        """Something was committed, or forgotten, that is later than all that is pending."""
+        """Something was committed that is later than all that is pending."""
         self._drop_older(_place(key), self._count + 1)
+
+    def forget(self, key: OffsetKey) -> None:
+        """Of that partition nothing counts any more, and nobody has to wait for it."""
+        place = _place(key)
+        for producer_id in list(self._producers.get(place[0], {}).get(place[1:], ())):
+            self._settle(producer_id, place)
+            del self._by_producer[producer_id][place]
 
     def _drop_older(self, place: Place, number: int) -> None:
         for producer_id in self._producers.get(place[0], {}).get(place[1:], ()):
@@ -42,18 +50,21 @@ class PendingOffsets:
     def end(self, producer_id: int, *, committed: bool) -> Iterator[OffsetRecord]:
         """No longer pending is what this producer committed: the records that count now."""
         for place, known in self._by_producer.pop(producer_id, {}).items():
-            group_id = place[0]
-            group = self._producers[group_id]
-            producers = group[place[1:]]
-            del producers[producer_id]
-            if not producers:
-                del group[place[1:]]
-            if not group:
-                del self._producers[group_id]
+            self._settle(producer_id, place)
             if committed and known is not None:
                 number, record = known
                 self._drop_older(place, number)
                 yield record
+
+    def _settle(self, producer_id: int, place: Place) -> None:
+        """That producer has nothing pending there."""
+        group = self._producers[place[0]]
+        producers = group[place[1:]]
+        del producers[producer_id]
+        if not producers:
+            del group[place[1:]]
+        if not group:
+            del self._producers[place[0]]
 
     def has(self, group_id: str, topic: str, partition: int) -> bool:
         return (topic, partition) in self._producers.get(group_id, ())
