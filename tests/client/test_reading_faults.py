@@ -60,6 +60,7 @@ class Nodes:
         self.rows = [topic_row("t", 1)]
         self.log = {at: batch(at) for at in (0, 2, 4)}
         self.bad = list(bad)
+        self.start = 0
         self.on_offset_fetch = lambda: None
         self.commits = []
         self.commit_code = 0
@@ -107,7 +108,7 @@ class Nodes:
             rows = [
                 ListOffsetsPartitionResponse(
                     partition_index=row.partition_index,
-                    offset=0,
+                    offset=self.start,
                     error_code=6 if row.partition_index in self.refused else 0,
                 )
                 for row in topic.partitions

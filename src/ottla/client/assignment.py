@@ -101,20 +101,30 @@ class PartitionState:
         """Go to an offset, or find it again. `epoch` is that of the record before it."""
         self.turn += 1
         self.position = self.done = offset
-        self.fetch_offset = -1 if offset is None else offset
         self.reset_to, self.or_else = reset_to, or_else
+        self.error = None
+        self.blocked_until = 0.0
+        self.fetch_anew(epoch)
+
+    def fetch_anew(self, epoch: int) -> None:
+        """Forget what is not handed out; what was, and who works on it, stays as it is. `epoch`
+        is that of the record before the position."""
+        self.fetch_offset = -1 if self.position is None else self.position
         self.buffer.clear()
         self.buffered_bytes = 0
         self.head = None
         self.epoch = self.last_epoch = epoch
         self.checked_epoch = -1
-        self.error = None
-        self.blocked_until = 0.0
 
     @property
     def is_in_hand(self) -> bool:
         """Whether a reader has records of it and did not ask for more yet."""
         return self.done != self.position
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether something of what was fetched is not done."""
+        return bool(self.buffer) or self.is_in_hand
 
     def stop(self, reason: int, is_stopped: bool) -> None:
         self.stops = self.stops | reason if is_stopped else self.stops & ~reason
@@ -149,7 +159,12 @@ class PartitionState:
         else:
             self.position = head.offsets[stop]
             self.head_at = stop
-            self.epoch = self.buffer[0].header.partition_leader_epoch
+            self.epoch = self.head_epoch
+
+    @property
+    def head_epoch(self) -> int:
+        """Leader epoch of the first batch, of which something is handed out."""
+        return self.buffer[0].header.partition_leader_epoch
 
     def _skip_first(self) -> None:
         """The first batch holds nothing to be handed out: whoever was done still is."""

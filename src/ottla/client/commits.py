@@ -103,8 +103,8 @@ class Commits:
         found = await committed(self._cluster, group_id, keys, timeout_ms)
         return {key: found.get(key) for key in keys}
 
-    def _ids(self) -> dict[str, Uuid]:
-        return {key.topic: state.topic_id for key, state in self._states.items()}
+    def _ids(self) -> dict[TopicPartition, Uuid]:
+        return {key: state.topic_id for key, state in self._states.items()}
 
     def _mine(self, keys: Iterable[TopicPartition] | None) -> Callable[[], GroupMetadata]:
         """The member at each try, as long as it has all that it had of these: a try that comes

@@ -46,6 +46,7 @@ from ottla.protocol.messages.fetch import (
     ForgottenTopic,
     PartitionData,
 )
+from ottla.records.batch import HEADER_BYTES
 from ottla.records.control import Marker, read_marker
 from ottla.rpc.errors import AuthenticationError, BadResponseError, RpcError
 
@@ -156,7 +157,7 @@ class Fetcher:
             self._cluster.refresh_soon()
             return None
         if view.id != state.topic_id != ZERO_UUID and view.id != ZERO_UUID:
-            if not state.buffer:  # what came of the former topic is handed out before
+            if not state.is_in_use:  # what came of the former topic is dealt with before
                 self._reset(state, "the topic was deleted and made anew")
                 state.topic_id = view.id
             return None
@@ -313,7 +314,7 @@ class Fetcher:
 
     def _diverged(self, state: PartitionState, end: EpochEndOffset) -> None:
         """The log was truncated: what is buffered may not be in it. Who has read past where it
-        diverges is sent back there, or told."""
+        diverges is told, or sent back there, and further to what was not done by then."""
         position = state.position or 0
         if position > end.end_offset and self._settings.auto_offset_reset == "none":
             message = f"{state.key}: the log was truncated to {end.end_offset}, before {position}"
@@ -321,7 +322,11 @@ class Fetcher:
             self._fail(state, LogTruncatedError(message, offset=end.end_offset))
             return
         _log.warning("%s: the log was truncated to %d", state.key, end.end_offset)
-        state.seek(min(position, end.end_offset), epoch=end.epoch)
+        if position <= end.end_offset:
+            state.fetch_anew(end.epoch)
+        else:
+            done = position if state.done is None else state.done
+            state.seek(min(done, end.end_offset), epoch=end.epoch)
         self._told()
 
     def _buffer(
@@ -349,8 +354,8 @@ class Fetcher:
 
     def _refused(self, state: PartitionState, code: ErrorCode, *, is_from_replica: bool) -> None:
         if code is ErrorCode.OFFSET_OUT_OF_RANGE:
-            # What is buffered is still good; and a follower may only be behind: ask the leader.
-            if not state.buffer and not is_from_replica:
+            # What came is still good; and a follower may only be behind: ask the leader.
+            if not state.is_in_use and not is_from_replica:
                 self._reset(state, f"offset {state.fetch_offset} is not there")
         elif code in RETRIABLE and code is not ErrorCode.CORRUPT_MESSAGE:
             if code in STALE_METADATA:
@@ -372,8 +377,10 @@ class Fetcher:
 
 
 def _left_out(batch: FetchedBatch) -> FetchedBatch:
-    """A batch that only moves the offset."""
-    return FetchedBatch(batch.header._replace(record_count=0), batch.data[:0])
+    """A batch that only moves the offset. It keeps no frame alive, and counts as its header does:
+    who does not read fetches no endless row of them."""
+    header = memoryview(bytes(batch.data[:HEADER_BYTES]))
+    return FetchedBatch(batch.header._replace(record_count=0), header)
 
 
 def _marker_of(batch: FetchedBatch) -> Marker | None:

@@ -181,10 +181,10 @@ async def commit(
     offsets: Mapping[TopicPartition, OffsetAndMetadata],
     member: Callable[[], GroupMetadata],
     timeout_ms: int,
-    ids: Mapping[str, Uuid] | None = None,
+    ids: Mapping[TopicPartition, Uuid] | None = None,
 ) -> None:
     """Keep offsets as a group's, on behalf of whom `member` names at each try. `ids` are those of
-    the topics that were read: one of the same name that was made anew since gets no offset.
+    the topics that the offsets are of: one of the same name that was made anew gets none.
 
     CommitFailedError where the member is none any more, or of an older generation; KafkaError
     where a partition is refused: none of it may be taken to be kept then.
@@ -234,14 +234,13 @@ def _check_commit(
 
 
 def _commit_rows(
-    offsets: Mapping[TopicPartition, OffsetAndMetadata], ids: Mapping[str, Uuid]
+    offsets: Mapping[TopicPartition, OffsetAndMetadata], ids: Mapping[TopicPartition, Uuid]
 ) -> list[OffsetCommitRequestTopic]:
-    topics: dict[str, OffsetCommitRequestTopic] = {}
+    topics: dict[tuple[str, Uuid], OffsetCommitRequestTopic] = {}
     for key, committed in offsets.items():
-        made = OffsetCommitRequestTopic(
-            name=key.topic, topic_id=ids.get(key.topic, ZERO_UUID), partitions=[]
-        )
-        rows = topics.setdefault(key.topic, made)
+        which = key.topic, ids.get(key, ZERO_UUID)
+        made = OffsetCommitRequestTopic(name=which[0], topic_id=which[1], partitions=[])
+        rows = topics.setdefault(which, made)
         rows.partitions.append(
             OffsetCommitRequestPartition(
                 partition_index=key.partition,

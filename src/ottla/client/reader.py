@@ -81,7 +81,10 @@ class Reader:
         records: list[ConsumerRecord] = []
         state = await self.next_state(timeout_ms)
         while state is not None and len(records) < most:
-            head = state.first()
+            try:
+                head = state.first()
+            except KafkaError:
+                break  # the next read raises it; the first batch was looked at already
             if head is None:
                 break
             at = state.head_at
@@ -113,6 +116,7 @@ class Reader:
             if state is None or head is None:
                 continue
             turn, at, last = state.turn, state.head_at, len(head) - 1
+            state.epoch = state.head_epoch
             for index, record in enumerate(head.rows(at), at):
                 if index < last:
                     position = state.position = head.offsets[index + 1]
@@ -125,7 +129,7 @@ class Reader:
                 if state.turn != turn:
                     break
                 state.done = position
-                if state.position != position or state.stops:
+                if state.position != position or state.stops or state.head is not head:
                     break
 
     async def next_state(self, timeout_ms: float) -> PartitionState | None:
