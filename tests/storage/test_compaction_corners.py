@@ -21,7 +21,6 @@ from ottla.storage.flusher import flush_now
 from ottla.storage.leader_epochs import LeaderEpochs
 from ottla.storage.log import Log
 from ottla.storage.names import LOG, file_name
-from ottla.storage.open_transactions import NONE_OPEN, OpenTransactions
 from ottla.storage.replacement import Replacement
 from ottla.storage.time_index import ENTRY as TIME_ENTRY
 from ottla.storage.transaction_index import ENTRY_BYTES, AbortedTransaction, TransactionIndex
@@ -94,18 +93,6 @@ def test_the_marker_of_a_producer_without_data_stays_empty(disk: MemoryDisk) -> 
     assert (first.header.base_offset, first.header.record_count) == (0, 0)
     assert first.header.is_control
     assert [producer.producer_id for producer in log.producers()] == [7]
-
-
-def test_a_producer_that_is_forgotten_holds_nobody() -> None:
-    transactions = OpenTransactions()
-    transactions.begin(1, 10)
-    transactions.begin(2, 20)
-    transactions.drop(3)
-    assert transactions.first_unstable == 10
-    transactions.drop(1)
-    assert transactions.first_unstable == transactions.first_open == 20
-    transactions.drop(2)
-    assert transactions.first_unstable == NONE_OPEN
 
 
 def test_a_transaction_that_began_below_the_log_start_is_believed(disk: MemoryDisk) -> None:

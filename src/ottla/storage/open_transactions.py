@@ -43,9 +43,6 @@ class OpenTransactions:
 
     def first_without(self, producer_id: int) -> int:
         """Where the oldest open one of the other producers begins."""
-        start = self._open.get(producer_id)
-        if start is None or start != self.first_open:
-            return self.first_open
         others = (each for at, each in self._open.items() if at != producer_id)
         return next(others, NONE_OPEN)
 
@@ -66,12 +63,12 @@ class OpenTransactions:
     def settle(self, high_watermark: int) -> None:
         """Markers below `high_watermark` are safe."""
         ended = self._ended
-        if not ended or ended[0][0] >= high_watermark:
-            return
+        before = len(ended)
         while ended and ended[0][0] < high_watermark:
             ended.popleft()
-        self._ended_first = min((start for _, start in ended), default=NONE_OPEN)
-        self.first_unstable = min(self.first_open, self._ended_first)
+        if len(ended) < before:
+            self._ended_first = min((start for _, start in ended), default=NONE_OPEN)
+            self.first_unstable = min(self.first_open, self._ended_first)
 
     def _find_first(self) -> None:
         self.first_open = next(iter(self._open.values()), NONE_OPEN)
