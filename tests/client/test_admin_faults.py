@@ -9,7 +9,9 @@ from ottla.base.ids import TopicPartition
 from ottla.client.admin import Admin
 from ottla.client.errors import ClientClosedError, RefusedError, TimedOutError
 from ottla.client.rows import NewTopic, ProducerState, Resource, ScramDeletion
+from ottla.protocol.messages import describe_quorum as quorum
 from ottla.protocol.messages import describe_user_scram_credentials as describe_scram
+from ottla.protocol.messages import incremental_alter_configs as alter
 from ottla.protocol.messages.alter_user_scram_credentials import (
     AlterUserScramCredentialsResponse,
     AlterUserScramCredentialsResult,
@@ -351,6 +353,61 @@ def test_a_node_that_does_not_answer_all_it_was_asked_is_asked_again(stage):
     async def script(admin):
         made = await admin.create_topics(NewTopic("t"), NewTopic("u"))
         assert [row.name for row in made] == ["t", "u"]
+
+    cluster.play(script)
+
+
+def test_configs_that_nobody_answers_for_are_not_told_as_changed(stage):
+    cluster = Cluster(stage)
+    row = alter.AlterConfigsResourceResponse(resource_type=2, resource_name="t")
+    cluster.answers[44] = in_turn(
+        alter.IncrementalAlterConfigsResponse(responses=[]),
+        alter.IncrementalAlterConfigsResponse(responses=[row]),
+    )
+
+    async def script(admin):
+        await admin.alter_configs(Resource.TOPIC, "t", {"retention.ms": "1"})
+
+    cluster.play(script)
+    assert len(cluster.nodes_asked(44)) == 2
+
+
+@pytest.mark.parametrize("topics", [0, 1, 2])
+def test_a_quorum_is_told_only_where_there_is_one(stage, topics):
+    cluster = Cluster(stage)
+    each = quorum.PartitionData(
+        partition_index=0,
+        leader_id=1,
+        leader_epoch=3,
+        high_watermark=9,
+        current_voters=[],
+        observers=[],
+    )
+    rows = [quorum.TopicData(topic_name="m", partitions=[each] * n) for n in (0, topics)]
+    cluster.answers[55] = in_turn(quorum.DescribeQuorumResponse(topics=rows))
+
+    async def script(admin):
+        if topics == 1:
+            assert (await admin.describe_quorum()).high_watermark == 9
+            return
+        with pytest.raises(RefusedError, match=f"tells of {topics} quorums"):
+            await admin.describe_quorum()
+
+    cluster.play(script)
+
+
+@pytest.mark.parametrize("index", [(1 << 31) - 1, -1])
+def test_partitions_that_cannot_be_take_no_room(stage, index):
+    cluster = Cluster(stage)
+    rows = topic_row("t", 1, 1)
+    rows.partitions[1].partition_index = index
+    told = cluster._metadata()
+    told.topics = [rows]
+
+    async def script(admin):
+        cluster._metadata = lambda: told
+        (view,) = (await admin.describe_topics("t")).values()
+        assert [each.index for each in view.partitions] == [0]
 
     cluster.play(script)
 

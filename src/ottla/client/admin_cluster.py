@@ -11,6 +11,7 @@ from ottla.protocol.messages.describe_quorum import (
     AskedTopics,
     DescribeQuorumRequest,
     DescribeQuorumResponse,
+    PartitionData,
     ReplicaState,
 )
 from ottla.protocol.messages.update_features import (
@@ -38,9 +39,9 @@ class ClusterAdmin(Asking):
             self._anyone(),
             DescribeQuorumRequest(topics=[topic]),
             DescribeQuorumResponse,
-            _check_quorum,
+            _quorum_of,
         )
-        row = response.topics[0].partitions[0]
+        row = _quorum_of(response)
         return Quorum(
             row.leader_id,
             row.leader_epoch,
@@ -93,11 +94,13 @@ class ClusterAdmin(Asking):
         await self._one(self._controller(), request, UpdateFeaturesResponse, check)
 
 
-def _check_quorum(response: DescribeQuorumResponse) -> None:
+def _quorum_of(response: DescribeQuorumResponse) -> PartitionData:
+    """The one that there is; KafkaError where there is none, or another number of them."""
     rows = [row for topic in response.topics for row in topic.partitions]
-    if not rows:
-        raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, "the broker tells of no quorum")
+    if len(rows) != 1:
+        raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, f"the broker tells of {len(rows)} quorums")
     raise_named(rows[0].error_code, rows[0].error_message, METADATA_TOPIC)
+    return rows[0]
 
 
 def _quorum_replica(row: ReplicaState) -> QuorumReplica:

@@ -5,7 +5,7 @@ asked for first and sent again with the changes: two who change one resource at 
 then undo each other.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ottla.base.errors import ErrorCode, KafkaError
@@ -18,6 +18,7 @@ from ottla.protocol.messages.list_config_resources import (
     ListConfigResourcesRequest,
     ListConfigResourcesResponse,
 )
+from ottla.rpc.errors import ConnectError
 
 SET: Final = 0
 DELETE: Final = 1
@@ -159,6 +160,8 @@ ConfigResult = (
 )
 
 
-def _check(rows: Iterable[ConfigResult], name: str) -> None:
+def _check(rows: Sequence[ConfigResult], name: str) -> None:
+    if not rows:
+        raise ConnectError(f"the node does not answer what it was asked of {name!r}")
     for row in rows:
         raise_named(row.error_code, row.error_message, name)

@@ -266,8 +266,9 @@ class Cluster:
                     self.topics.pop(name, None)
                 continue
             self.topic_errors.pop(name, None)
-            if row.partitions:
-                self.topics[name] = topic_view(row, self.topics.get(name), self.nodes)
+            view = topic_view(row, self.topics.get(name), self.nodes)
+            if view.partitions:
+                self.topics[name] = view
                 if row.topic_id != ZERO_UUID:
                     self._names[row.topic_id] = name
 

@@ -8,10 +8,16 @@ is known already.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Final
 
+from ottla.base.errors import ErrorCode
 from ottla.base.ids import ZERO_UUID, Uuid
 from ottla.client.errors import code_of
 from ottla.protocol.messages.metadata import MetadataResponseBroker, MetadataResponseTopic
+
+PARTITIONS_MAX: Final = 1 << 18
+"""Of a topic, whose numbers have no gap. Kafka has far fewer; a view has room for each up to the
+last, so a broker that tells of one behind these is not believed."""
 
 
 class KeyType(IntEnum):
@@ -69,10 +75,12 @@ def topic_view(
     known = before.partitions if before is not None and same_topic else ()
     found = {}
     for each in row.partitions:
+        if not 0 <= each.partition_index < PARTITIONS_MAX:
+            continue
         code = code_of(each.error_code)
         view = PartitionView(
             each.partition_index,
-            -1 if code.name == "LEADER_NOT_AVAILABLE" else each.leader_id,
+            -1 if code is ErrorCode.LEADER_NOT_AVAILABLE else each.leader_id,
             each.leader_epoch,
             tuple(each.replica_nodes),
             tuple(each.isr_nodes),
