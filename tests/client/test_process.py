@@ -468,6 +468,30 @@ def test_after_it_nothing_is_committed_but_by_the_options(broker):
     run(script)
 
 
+@pytest.mark.parametrize("output", ["none", Output("out", "no bytes"), Output("out", headers=5)])
+def test_exactly_once_what_is_no_output_is_a_failure_of_its_record_alone(broker, output):
+    async def script():
+        await fill(broker, range(3))
+        async with consumer_of(broker) as consumer:
+            consumer.subscribe(["t"])
+            task = asyncio.create_task(
+                consumer.process(
+                    lambda record: [output] if record.value == b"1" else None,
+                    retry=QUICK,
+                    dead_letter="dead",
+                    transactional=True,
+                    transaction_interval_ms=5,
+                )
+            )
+            while await committed(consumer) != 3 and not task.done():
+                await asyncio.sleep(0.01)
+            consumer.stop_processing()
+            await task
+        assert [each.value for each in await read_all(broker, "dead", 1)] == [b"1"]
+
+    run(script)
+
+
 def test_dead_letters_that_cannot_be_delivered_stop_it(broker):
     async def script():
         await fill(broker, range(1))

@@ -326,6 +326,8 @@ def test_files_that_are_not_good_are_named(place, certificates, tmp_path):
                 (Tls(cafile=ca, certfile="nowhere.pem"), "ssl_certfile 'nowhere.pem'"),
                 (Tls(cafile=ca, certfile=ca), "ssl_certfile"),
                 (Tls(context="mine"), "ssl_context is no ssl.SSLContext"),
+                (Tls(context={}), "ssl_context is no ssl.SSLContext"),
+                (Tls(context=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)), "ssl_context is a server's"),
             ):
                 failure = await told(here, 1, tls)
                 assert isinstance(failure, TlsError) and cause in str(failure), failure

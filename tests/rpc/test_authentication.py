@@ -108,6 +108,8 @@ def test_no_token_now_is_no_reason_to_give_up():
         (broken, "OSError: the issuer is down"),
         (lambda: "", "a token is a text"),
         (lambda: None, "TypeError"),
+        (lambda: "abc\1host=elsewhere", "a token is printable ASCII"),
+        (lambda: "abc\ud800", "a token is printable ASCII"),
         (hanging, "TimeoutError"),
     ):
         with pytest.raises(ConnectError, match=cause):

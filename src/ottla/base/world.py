@@ -208,7 +208,7 @@ class Tls:
     password: str | None = field(default=None, repr=False)
     """Of the key, where that is encrypted."""
     check_hostname: bool = True
-    context: object | None = None
+    context: object | None = field(default=None, hash=False)
     """An `ssl.SSLContext` that is used as it is, instead of all else here."""
 
 

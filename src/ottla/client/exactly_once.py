@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from ottla.base.ids import TopicPartition
+from ottla.client.batch import record_bytes
 from ottla.client.errors import (
     CommitFailedError,
     DeliveryError,
@@ -23,6 +24,7 @@ from ottla.client.errors import (
     TimedOutError,
     TransactionError,
 )
+from ottla.client.many import pairs_of
 from ottla.client.offsets import GroupMetadata, OffsetAndMetadata
 from ottla.client.outlet import Outlet, Output
 from ottla.client.producer import Producer
@@ -86,7 +88,7 @@ class ExactlyOnce:
         self._is_aborting = False
 
     async def settle(self, item: Item, outputs: Sequence[Output]) -> None:
-        item.outputs = list(outputs)
+        item.outputs = [_checked(each) for each in outputs]
         self._work.finish(item)
         self._finished.set()
 
@@ -163,3 +165,11 @@ class ExactlyOnce:
         self._is_aborting = True
         await producer.abort_transaction()
         self._is_aborting = False
+
+
+def _checked(output: Output) -> Output:
+    """An output that can be sent, and sent again: TypeError here is a failure of its record, in a
+    transaction it would be one of all that share it."""
+    headers = pairs_of(output.headers)
+    record_bytes(output.key, output.value, headers)
+    return output._replace(headers=headers)

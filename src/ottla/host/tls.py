@@ -155,6 +155,8 @@ def client_context(tls: Tls) -> ssl.SSLContext:
     if tls.context is not None:
         if not isinstance(tls.context, ssl.SSLContext):
             raise TlsError("ssl_context is no ssl.SSLContext")
+        if tls.context.protocol == ssl.PROTOCOL_TLS_SERVER:
+            raise TlsError("ssl_context is a server's")
         return tls.context
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -57,6 +57,8 @@ async def _token_of(offload: Offload, source: TokenSource) -> str:
     token = await found if isawaitable(found) else found
     if not isinstance(token, str) or not token:
         raise TypeError(f"a token is a text, not {type(token).__name__}")
+    if not (token.isascii() and token.isprintable()):  # what is said of it ends at a \1
+        raise ValueError("a token is printable ASCII")
     return token
 
 
