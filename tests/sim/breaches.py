@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ottla.sim.history import Claim, Copy, Fate
+from ottla.sim.history import Claim, Copy, Fate, Offline
 from tests.sim.story import COMPACTED, KEY, MIXED, SOFT, TRIMMED, Story
 
 
@@ -315,7 +315,7 @@ def a_high_watermark_past_the_flushed_end(story: Story) -> None:
 
 
 def acknowledged_by_a_failed_disk(story: Story) -> None:
-    story.offline.append((0.5, 9.0))
+    story.offline.append(Offline(0.5, 9.0, (KEY,)))
     story.send(10, 0)
 
 

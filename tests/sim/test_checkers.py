@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from ottla.sim.checkers import CHECKS, REPORTED, check_history
-from ottla.sim.history import Claim, Fate, Span, id_of, value_of
+from ottla.sim.history import Claim, Fate, Offline, Span, id_of, value_of
 from tests.sim.breaches import BREACHES, told_copy
 from tests.sim.story import COMPACTED, KEY, MIXED, SOFT, Story
 
@@ -54,6 +54,13 @@ def test_what_a_power_cut_may_take() -> None:
     story.poll(0, (0, 12))
     story.close((0, 12))
     story.close((0, 13), key=SOFT)
+    assert check_history(story) == []
+
+
+def test_another_directory_goes_on_when_one_is_offline() -> None:
+    story = Story()
+    story.offline.append(Offline(0.5, 9.0, (MIXED,)))
+    story.send(10, 0)
     assert check_history(story) == []
 
 

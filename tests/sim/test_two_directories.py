@@ -14,9 +14,15 @@ from ottla.sim.stage import Stage
 from ottla.sim.world import SimWorld
 
 
-def test_seeds_of_two_directories(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--workload", "directories", "--seeds", "5", "--power-cuts", "100"]
-    assert main(words) == 0, capsys.readouterr().out
+@pytest.mark.parametrize(
+    "words",
+    [("--seeds", "5", "--power-cuts", "100"), ("--seed", "53", "--seeds", "1")],
+    ids=["seeds", "the other directory acknowledges"],
+)
+def test_seeds_of_two_directories(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--workload", "directories", *words]) == 0, capsys.readouterr().out
 
 
 def test_one_directory_fails_alone(caplog: pytest.LogCaptureFixture) -> None:

@@ -47,6 +47,8 @@ class Fault:
     loses_pending: bool = False
     hits: int = 0
     """How many calls it made fail."""
+    path: str = ""
+    """What the last of them was about."""
     _seen: int = 0
 
     def strikes(self, operation: Operation, path: str) -> bool:
@@ -56,6 +58,7 @@ class Fault:
         if not self.nth <= self._seen < self.nth + self.times:
             return False
         self.hits += 1
+        self.path = path
         return True
 
 

@@ -204,6 +204,17 @@ class Copy:
     target: list[Key]
 
 
+class Offline(NamedTuple):
+    """A log directory after a failed sync."""
+
+    since: float
+    """From then on it must have been noticed."""
+    until: float
+    """The node was restarted."""
+    keys: tuple[Key, ...]
+    """What stands in the directory."""
+
+
 @dataclass
 class Promises:
     """At one moment: of each partition, how many acknowledgements there were, the highest end
@@ -237,8 +248,7 @@ class History:
         self.final_start: dict[Key, int] = {}
         self.power_losses: list[float] = []
         """When a power cut or a failed sync may have taken what was not durable."""
-        self.offline: list[tuple[float, float]] = []
-        """From when on a failed sync must have been noticed, and when the node was restarted."""
+        self.offline: list[Offline] = []
         self.acknowledged: dict[Key, list[Send]] = {}
         """Sends with acks=all, in the order of their acknowledgements."""
         self.inside: list[str] = []

@@ -17,12 +17,12 @@ everything heals, so that what comes after may ask for progress.
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
 from ottla.sim.drive import SIZE_BYTES
 from ottla.sim.faults import Fault
-from ottla.sim.history import History
+from ottla.sim.history import History, Key, Offline
 from ottla.sim.offload import DELAY_S
 from ottla.sim.server import Server
 from ottla.sim.workload import Violation
@@ -68,7 +68,8 @@ class Nemesis:
         self._rng = self._sim.rng(f"nemesis {server.host}")
         self._clogged: list[tuple[str, str]] = []
         self._bad_sync: Fault | None = None
-        self._offline_at: float | None = None
+        self._offline: Offline | None = None
+        """The directory whose sync failed; `until` is not known yet."""
         self.kinds = [kind for kind in KINDS if self._rng.random() < 0.6] or list(KINDS)
         self.counts: Counter[str] = Counter()
 
@@ -124,9 +125,18 @@ class Nemesis:
         for _ in range(20):
             if fault.hits:
                 await asyncio.sleep(NOTICED_S)
-                self._offline_at = self._sim.loop.time()
+                now = self._sim.loop.time()
+                self._offline = Offline(now, now, tuple(self._keys_beside(fault.path)))
                 return
             await asyncio.sleep(0.05)
+
+    def _keys_beside(self, path: str) -> Iterator[Key]:
+        """The partitions in the log directory of that path. (Log directories are at the root.)"""
+        drive, log_dir = self._sim.machine(self._server.host).drive, path.split("/")[1]
+        for topic in self._history.alive():
+            for key in topic.partitions:
+                if drive.find(f"/{log_dir}/{topic.name}-{key[1]}") is not None:
+                    yield key
 
     def _lose_power(self) -> None:
         self._history.power_losses.append(self._sim.loop.time())
@@ -149,13 +159,14 @@ class Nemesis:
         if self._bad_sync is not None:
             if self._bad_sync.hits:
                 now = self._sim.loop.time()
-                self._history.offline.append((self._offline_at or now, now))
+                if self._offline is not None:
+                    self._history.offline.append(self._offline._replace(until=now))
                 if self._rng.random() < 0.5:
                     self._lose_power()
                 else:
                     self._history.power_losses.append(now)
                     server.kill()
-            self._offline_at = None
+            self._offline = None
             self._bad_sync.times = 0
             self._bad_sync = None
         if server.is_up and server.needs_restart:

@@ -81,6 +81,7 @@ def bounds(history: History) -> Findings:
 
 def silence(history: History) -> Findings:
     for send in history.sends:
-        for offline_at, restarted_at in history.offline:
-            if send.fate is Fate.OK and offline_at < send.sent_at < send.ended_at < restarted_at:
-                yield f"{show(history, send)}: sent at {send.sent_at:.3f}, after {offline_at:.3f}"
+        for since, until, keys in history.offline:
+            is_within = since < send.sent_at < send.ended_at < until
+            if send.fate is Fate.OK and is_within and send.key in keys:
+                yield f"{show(history, send)}: sent at {send.sent_at:.3f}, after {since:.3f}"
