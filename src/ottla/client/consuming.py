@@ -19,7 +19,7 @@ from ottla.client.consumer_settings import ConsumerSettings
 from ottla.client.errors import ClientError, CommitFailedError
 from ottla.client.exactly_once import AtOnce, ExactlyOnce, Settling
 from ottla.client.fetcher import Fetcher
-from ottla.client.life import Life
+from ottla.client.life import Life, in_turn
 from ottla.client.membership import Membership
 from ottla.client.offsets import GroupMetadata
 from ottla.client.options import ConsumerOptions
@@ -92,20 +92,19 @@ class Consuming(Life):
         if not self._is_open:
             self._is_ended = True
             return
-        try:
-            await self._leave()
-        finally:
-            await self._end()
+        await in_turn(self._leave(), self._end)
 
     async def _end(self) -> None:
         self._is_open, self._is_ended = False, True
+        await in_turn(self._settle(), super()._end)
+
+    async def _settle(self) -> None:
         try:
             await self._commits.close()
             await self._positions.close()
         finally:
             self._fetcher.close()
             self._reader.look_again()
-            await super()._end()
 
     async def __aexit__(self, kind: object, *_: Any) -> None:
         """After an error only what was done before is committed."""
@@ -118,13 +117,12 @@ class Consuming(Life):
         membership = self._membership
         if membership is not None:
             await membership.stop()
-        try:
-            await self._ownership.close()
-        finally:
-            if membership is not None:
-                await membership.leave()
-                self._membership = None
-                self._reader.failure = None
+        await in_turn(self._ownership.close(), self._left)
+
+    async def _left(self) -> None:
+        if self._membership is not None:
+            await self._membership.leave()
+            self._membership, self._reader.failure = None, None
 
     # ---- inside
 

@@ -5,11 +5,24 @@ A client says what it is made of (`_build`), what is to be done before it is ope
 what ends with it (`_end`). A start that fails or is cancelled ends it.
 """
 
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable
 from typing import ClassVar, Self
 
 from ottla.base.world import World
 from ottla.client.cluster import Cluster
 from ottla.client.errors import ClientClosedError, ClientError
+
+
+async def in_turn(first: Awaitable[None], then: Callable[[], Awaitable[None]]) -> None:
+    """Await `first`, and `then` however that ends; but not where both are thrown away with their
+    loop (GeneratorExit): nothing can be awaited there, and `finally` would try to."""
+    try:
+        await first
+    except (Exception, CancelledError):
+        await then()
+        raise
+    await then()
 
 
 class Life:
@@ -32,7 +45,7 @@ class Life:
         try:
             await self._cluster.start()
             await self._begin()
-        except BaseException:
+        except (Exception, CancelledError):
             await self._end()
             raise
 

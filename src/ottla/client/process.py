@@ -29,6 +29,7 @@ from ottla.base.world import World
 from ottla.client.assignment import FULL, PartitionState
 from ottla.client.errors import ConfigError, ProcessingError
 from ottla.client.exactly_once import Settling
+from ottla.client.life import in_turn
 from ottla.client.outlet import Output
 from ottla.client.reader import Reader
 from ottla.client.records import ConsumerRecord
@@ -118,18 +119,18 @@ class Processing:
         loop = asyncio.get_running_loop()
         feeding, settling = loop.create_task(self._feed()), loop.create_task(self._settling.run())
         tasks = [feeding, settling, loop.create_task(self._stopped.wait())]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in (feeding, settling):
-                if task.done():
-                    task.result()
-            if self._error is None:
-                await self._finish(list(self._running))
-                await self._settling.flush()
-            if self._error is not None:
-                raise self._error
-        finally:
-            await self._give_up([*tasks, *self._running])
+        await in_turn(self._until_over(tasks), lambda: self._give_up([*tasks, *self._running]))
+
+    async def _until_over(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                task.result()
+        if self._error is None:
+            await self._finish(list(self._running))
+            await self._settling.flush()
+        if self._error is not None:
+            raise self._error
 
     async def _give_up(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
         """Whoever reads next begins with the first record that is not done."""

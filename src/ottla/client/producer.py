@@ -30,6 +30,7 @@ from ottla.client.errors import (
     RecordTooLargeError,
 )
 from ottla.client.lane import Lane
+from ottla.client.life import in_turn
 from ottla.client.many import TURN_BYTES, Content, Contents, Many, pairs_of
 from ottla.client.options import ProducerOptions
 from ottla.client.partitioners import IN_BULK, Choice, Default
@@ -106,6 +107,10 @@ class Producer(Transactional):
             self._is_ended = True
             return
         self._is_ended, self._views = True, {}
+        await in_turn(self._leave(timeout_ms), self._end)
+        self._raise_unseen()
+
+    async def _leave(self, timeout_ms: int | None) -> None:
         try:
             async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1_000):
                 if self._transacting is not None:
@@ -113,19 +118,15 @@ class Producer(Transactional):
                 await self._settle_all()
         except TimeoutError:
             _log.warning("closed with records undelivered after %s ms", timeout_ms)
-        finally:
-            await self._end()
-        self._raise_unseen()
 
     async def _end(self) -> None:
         self._is_ended, self._views = True, {}
         self._sender.close()
         self._accumulator.close("the producer was closed")
-        try:
-            if self._transacting is not None:
-                await self._transacting.close()
-        finally:
+        if self._transacting is None:
             await super()._end()
+        else:
+            await in_turn(self._transacting.close(), super()._end)
 
     async def __aexit__(self, kind: object, *_: Any) -> None:
         """What the block raised goes before a DeliveryError, which is in the log."""
