@@ -12,9 +12,8 @@ What takes long happens beside it: connecting, getting a producer id, compressin
 (on a helper thread; a batch is sent when that is done).
 
 With acks=0 nothing is answered, so a node is sent more only when it has taken nearly all that went
-before: else what a slow one does not read would pile up outside of `buffer_memory`.
-
-Throttling: a node that asked for it is sent nothing until its time is over (KIP-219).
+before: else what a slow one does not read would pile up outside of `buffer_memory`. A node that
+throttles is sent nothing until the time that it asked for is over (KIP-219).
 """
 
 import asyncio
