@@ -16,7 +16,12 @@ from ottla.protocol.messages.delete_acls import (
     DeleteAclsRequest,
     DeleteAclsResponse,
 )
-from ottla.protocol.messages.describe_acls import DescribeAclsRequest, DescribeAclsResponse
+from ottla.protocol.messages.describe_acls import (
+    AclDescription,
+    DescribeAclsRequest,
+    DescribeAclsResource,
+    DescribeAclsResponse,
+)
 from ottla.security.acl import known
 
 
@@ -46,19 +51,7 @@ class AclAdmin(Asking):
             permission_type=wanted.permission,
         )
         response = await self._one(self._anyone(), request, DescribeAclsResponse)
-        return [
-            Acl(
-                known(ResourceType, resource.resource_type),
-                known(PatternType, resource.pattern_type),
-                resource.resource_name,
-                row.principal,
-                row.host,
-                known(Operation, row.operation),
-                known(Permission, row.permission_type),
-            )
-            for resource in response.resources
-            for row in resource.acls
-        ]
+        return [_acl(resource, row) for resource in response.resources for row in resource.acls]
 
     async def delete_acls(self, *filters: AclFilter) -> dict[AclFilter, list[Acl]]:
         """Remove the entries that filters find; those that went, by filter."""
@@ -77,19 +70,26 @@ class AclAdmin(Asking):
         return await self._each("delete_acls", filters, self._anyone(), ask)
 
 
+def _acl(
+    resource: DescribeAclsResource | DeleteAclsMatchingAcl,
+    row: AclDescription | DeleteAclsMatchingAcl,
+) -> Acl:
+    return Acl(
+        known(ResourceType, resource.resource_type),
+        known(PatternType, resource.pattern_type),
+        resource.resource_name,
+        row.principal,
+        row.host,
+        known(Operation, row.operation),
+        known(Permission, row.permission_type),
+    )
+
+
 def _deleted(rows: Sequence[DeleteAclsMatchingAcl]) -> list[Acl] | KafkaError:
     """KafkaError where one that was found could not be removed."""
     found = []
     for row in rows:
-        acl = Acl(
-            known(ResourceType, row.resource_type),
-            known(PatternType, row.pattern_type),
-            row.resource_name,
-            row.principal,
-            row.host,
-            known(Operation, row.operation),
-            known(Permission, row.permission_type),
-        )
+        acl = _acl(row, row)
         error = refusal(row.error_code, row.error_message, _text(acl))
         if error is not None:
             return error

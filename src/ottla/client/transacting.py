@@ -3,10 +3,9 @@
 Every request here may be sent twice without harm: a coordinator knows a retry by its producer id
 and epoch. So each is tried again, with back-off, until `max_block_ms` is over.
 
-An end runs as a task of its own. Cancelling who waits for it does not stop it half way: it comes
-to its end beside, and the next transaction begins after that. Before an abort is asked for, what
-was not sent yet is dropped and what is under way is waited for, so that no record of it can reach
-a partition behind the marker; where one may (the connection broke), the next epoch keeps it out.
+An end runs as a task of its own: cancelling who waits does not stop it, and the next transaction
+begins after it. Before an abort, what was not sent is dropped and what is under way is waited for,
+so that none of it comes behind the marker; where some may, the next epoch keeps it out.
 """
 
 import asyncio
